@@ -1,0 +1,40 @@
+//! Every limit of the protocol, with its unit last in the name.
+
+/// Largest client frame: one JSON object, or one line in `callboard.v1.ndjson`.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Largest WebSocket message; an ndjson message may hold several frames up to this together.
+pub const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Deepest nesting of a payload; an empty array is 1 deep.
+pub const PAYLOAD_DEPTH_MAX: usize = 128;
+/// Longest record key.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest `message_id`; the shortest is 1.
+pub const MESSAGE_ID_BYTES_MAX: usize = 128;
+/// Longest topic or exchange name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+/// Longest group or member name.
+pub const GROUP_NAME_BYTES_MAX: usize = 64;
+/// Longest textual frame id.
+pub const FRAME_ID_BYTES_MAX: usize = 64;
+/// Most partitions of one topic.
+pub const PARTITIONS_MAX: u32 = 1024;
+/// Most records in one `publish` with `messages`.
+pub const PUBLISH_RECORDS_MAX: usize = 10_000;
+/// Most records that one `fetch` returns; a larger `limit` is cut to this.
+pub const FETCH_RECORDS_MAX: u64 = 1000;
+/// `fetch` without `limit`.
+pub const FETCH_RECORDS_DEFAULT: u64 = 100;
+/// A `fetch` page ends after this many bytes, but has at least one record.
+pub const FETCH_BYTES_MAX: usize = 1 << 20;
+/// Most headers of one record.
+pub const HEADERS_MAX: usize = 64;
+/// Most bytes of one record's headers as JSON.
+pub const HEADERS_BYTES_MAX: usize = 16 << 10;
+/// Quiet time after which the broker sends a Ping.
+pub const HEARTBEAT_MS: u64 = 15_000;
+/// A session ends when nothing came and its socket took nothing for this long.
+pub const SESSION_TIMEOUT_MS: u64 = 120_000;
+/// What `goaway` and `overloaded` suggest to wait.
+pub const RETRY_AFTER_MS: u64 = 1_000;
+/// Most subscriptions of one session.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
