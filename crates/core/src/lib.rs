@@ -1,9 +1,21 @@
 //! The broker's decisions as pure state machines: no I/O, no clock, no randomness, no threads.
 //!
 //! Time and chance come in as arguments, so that thousands of schedules can be played in virtual time
-//! and the same core runs in the server and, compiled to WebAssembly, in a browser tab.
+//! and the same core runs in the server and, compiled to WebAssembly, in a browser tab. Its tests are
+//! the crate `callboard-core-conformance` beside it, because they run in both places too.
 //!
 //! Layout:
 //! - [`record`]: a record's encoding and the batch, the unit of everything after admission.
+//! - [`topic`]: a topic's configuration, and which partition a key belongs to.
+//! - [`hash`]: the stable hash behind that.
+//! - [`partition`]: gives offsets, refuses what does not fit, knows repeats and what is visible.
+//! - [`subscription`]: where one plain subscriber stands in one partition, pushed to or reading on.
+//! - [`position`]: where a subscription begins: latest, earliest, last, time, offsets.
 
+mod dedup;
+pub mod hash;
+pub mod partition;
+pub mod position;
 pub mod record;
+pub mod subscription;
+pub mod topic;

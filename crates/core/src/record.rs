@@ -25,6 +25,7 @@ const HEADERS: u8 = 1 << 1;
 const MESSAGE_ID: u8 = 1 << 2;
 const TTL: u8 = 1 << 3;
 const BINARY: u8 = 1 << 4;
+const KNOWN_FLAGS: u8 = KEY | HEADERS | MESSAGE_ID | TTL | BINARY;
 
 /// The parts of one record, borrowed from a frame or from an encoded record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +104,10 @@ impl<'a> RecordParts<'a> {
         let size = encoded_len(bytes)?;
         let mut rest = Cursor(&bytes[RECORD_HEADER_BYTES..size]);
         let flags = rest.take(1)?[0];
+        if flags & !KNOWN_FLAGS != 0 {
+            // A part that this version does not know would be taken for the payload's beginning.
+            return Err(RecordError::Corrupt);
+        }
         let mut parts = RecordParts {
             binary: flags & BINARY != 0,
             ..Self::default()
@@ -124,6 +129,14 @@ impl<'a> RecordParts<'a> {
         }
         parts.payload = rest.0;
         Ok((parts, size))
+    }
+
+    /// Bytes of what the publisher gave: payload, key, headers and message id, without the encoding's
+    /// own lengths and checksum. What `record_bytes_max` bounds.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        let text_bytes = |text: Option<&str>| text.map_or(0, str::len);
+        self.payload.len() + text_bytes(self.key) + text_bytes(self.headers) + text_bytes(self.message_id)
     }
 }
 
@@ -149,11 +162,11 @@ pub fn encoded_len(bytes: &[u8]) -> Result<usize, RecordError> {
     let Some(field) = bytes.first_chunk::<4>() else {
         return Err(RecordError::Truncated);
     };
-    let size = RECORD_HEADER_BYTES + u32::from_le_bytes(*field) as usize;
-    if bytes.len() < size {
-        Err(RecordError::Truncated)
-    } else {
-        Ok(size)
+    // Checked, because a hurt length can be near 2^32, which a 32-bit `usize` does not hold with the
+    // header added; then no buffer is that long.
+    match (u32::from_le_bytes(*field) as usize).checked_add(RECORD_HEADER_BYTES) {
+        Some(size) if size <= bytes.len() => Ok(size),
+        _ => Err(RecordError::Truncated),
     }
 }
 

@@ -11,6 +11,7 @@
 //! - [`json`]: a validating scanner that finds a frame's fields without building a tree.
 //! - [`client`]: frames that a client sends, decoded and borrowed from the message.
 //! - [`server`]: frames that the broker sends, encoded straight into a buffer.
+//! - [`time`]: RFC 3339 to and from milliseconds since the Unix epoch.
 
 pub mod client;
 pub mod error;
@@ -19,7 +20,8 @@ pub mod json;
 pub mod limits;
 pub mod name;
 pub mod server;
+pub mod time;
 
 pub use error::ErrorCode;
 pub use id::{Epoch, FrameId, Offset, PartitionId, Timestamp};
-pub use name::{NameError, TopicName};
+pub use name::{NameError, Pattern, TopicName};

@@ -18,6 +18,12 @@ pub enum NameError {
     /// Two dots in a row, or a dot at an end.
     #[error("a topic name is split by dots into words, and no word may be empty")]
     EmptyWord,
+    /// A pattern's `*` or `#` inside a longer word.
+    #[error("in a pattern * and # are whole words: orders.*.created, orders.#")]
+    PartialWildcard,
+    /// A pattern of plain words only.
+    #[error("a pattern has at least one word that is * (one word) or # (any number of words)")]
+    NoWildcard,
 }
 
 /// A topic's name: 1–255 bytes of `[A-Za-z0-9._-]`, words split by `.`, none empty.
@@ -36,8 +42,7 @@ impl TopicName {
             return Err(NameError::Length);
         }
         let plain = name.strip_prefix('$').unwrap_or(name);
-        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if !plain.bytes().all(in_alphabet) {
+        if !plain.bytes().all(is_name_byte) {
             return Err(NameError::Alphabet);
         }
         if plain.split('.').any(str::is_empty) {
@@ -82,4 +87,101 @@ impl<'de> Deserialize<'de> for TopicName {
         let name = String::deserialize(deserializer)?;
         Self::parse(&name).map_err(serde::de::Error::custom)
     }
+}
+
+/// A pattern over topic names: words split by `.`, of which `*` stands for exactly one word and `#`
+/// for any number of words, also none.
+///
+/// At least one word is a wildcard, the others are spelt as in a [`TopicName`]. A leading `$` selects
+/// the broker's own topics and only those: `#` never matches `$stats.rates`, `$#` and `$stats.*` do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pattern(Arc<str>);
+
+impl Pattern {
+    /// Checks and takes a pattern of 1 to 255 bytes.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule the pattern breaks.
+    pub fn parse(pattern: &str) -> Result<Self, NameError> {
+        if pattern.is_empty() || pattern.len() > TOPIC_NAME_BYTES_MAX {
+            return Err(NameError::Length);
+        }
+        let mut wildcards = 0;
+        for word in pattern.strip_prefix('$').unwrap_or(pattern).split('.') {
+            match word {
+                "" => return Err(NameError::EmptyWord),
+                "*" | "#" => wildcards += 1,
+                _ if Self::is_pattern(word) => return Err(NameError::PartialWildcard),
+                _ if !word.bytes().all(is_name_byte) => return Err(NameError::Alphabet),
+                _ => {}
+            }
+        }
+        if wildcards == 0 {
+            return Err(NameError::NoWildcard);
+        }
+        Ok(Self(pattern.into()))
+    }
+
+    /// Whether `text` is meant as a pattern and not as a name: it holds a `*` or a `#`.
+    #[must_use]
+    pub fn is_pattern(text: &str) -> bool {
+        text.bytes().any(|byte| matches!(byte, b'*' | b'#'))
+    }
+
+    /// Whether `topic` is one of those that the pattern stands for.
+    ///
+    /// Allocates nothing. Takes at most as many steps as the product of both numbers of words.
+    #[must_use]
+    pub fn matches(&self, topic: &TopicName) -> bool {
+        let (pattern, name) = match (self.0.strip_prefix('$'), topic.as_str().strip_prefix('$')) {
+            (Some(pattern), Some(name)) => (pattern, name),
+            (None, None) => (&*self.0, topic.as_str()),
+            _ => return false,
+        };
+        let mut pattern = pattern.split('.');
+        let mut name = name.split('.');
+        // What to try again after a mismatch: the latest `#` takes one word more. Earlier ones need
+        // no second try, because whatever they could take, the latest can take as well.
+        let mut retry = None;
+        loop {
+            let at_words = name.clone();
+            let matched = match (pattern.next(), name.next()) {
+                (None, None) => return true,
+                (Some("#"), _) => {
+                    name = at_words;
+                    retry = Some((pattern.clone(), name.clone()));
+                    true
+                }
+                (Some("*"), Some(_)) => true,
+                (Some(expected), Some(word)) => expected == word,
+                (Some(_), None) => return false,
+                (None, Some(_)) => false,
+            };
+            if matched {
+                continue;
+            }
+            let Some((after_hash, words)) = &mut retry else {
+                return false;
+            };
+            words.next();
+            pattern = after_hash.clone();
+            name = words.clone();
+        }
+    }
+
+    /// The pattern as text; never needs escaping in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
