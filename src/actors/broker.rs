@@ -1,0 +1,406 @@
+//! BrokerActor: the registry of topics. Control plane only; no record passes here.
+//!
+//! Owns which topics there are: creates, changes and deletes them, one at a time for each name, and starts
+//! a TopicActor again that died. It is the only writer of the [`Directory`](super::directory::Directory).
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use callboard_core::topic::{Durability, TopicConfig};
+use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
+use tokio::sync::oneshot;
+
+use super::{
+    Shared, Worker, clock,
+    directory::Topic,
+    hub::{TopicClosed, TopicOpened},
+    partition::refusal,
+    topic::{CloseTopic, Reconfigure, TopicActor, is_memory_only},
+};
+use crate::store::{StoreError, StoredTopic, TopicId};
+
+/// How often retention is applied.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct BrokerActor {
+    shared: Arc<Shared>,
+    workers_expected: usize,
+    /// Kept until every worker is there, and then started.
+    kept: Vec<StoredTopic>,
+    topics: HashMap<TopicName, Entry>,
+    ready: Option<oneshot::Sender<()>>,
+}
+
+struct Entry {
+    stored: StoredTopic,
+    addr: Option<Addr<TopicActor>>,
+    topic: Option<Arc<Topic>>,
+    waiting: Vec<Waiting>,
+}
+
+type Waiting = oneshot::Sender<Result<Arc<Topic>, Refusal>>;
+
+impl BrokerActor {
+    /// A broker that starts `kept` topics when `workers_expected` workers are there, and then says so.
+    pub fn new(
+        shared: Arc<Shared>,
+        kept: Vec<StoredTopic>,
+        workers_expected: usize,
+        ready: oneshot::Sender<()>,
+    ) -> Self {
+        Self { shared, workers_expected, kept, topics: HashMap::new(), ready: Some(ready) }
+    }
+
+    fn start_kept(&mut self, ctx: &mut Context<Self>) {
+        for stored in std::mem::take(&mut self.kept) {
+            match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
+                Ok(config) => {
+                    let mut stored = stored;
+                    if stored.memory_only {
+                        // Its records are gone, so the offsets begin again and mean something else.
+                        stored.epoch = new_epoch();
+                    }
+                    self.start_topic(stored, config, None, ctx);
+                }
+                Err(error) => log::error!("topic {} is left out: {error}", stored.name),
+            }
+        }
+        self.tell_ready();
+    }
+
+    fn tell_ready(&mut self) {
+        let started = self.workers_expected == self.shared.workers().len();
+        if started && self.topics.values().all(|entry| entry.topic.is_some()) {
+            if let Some(ready) = self.ready.take() {
+                self.shared.set_ready();
+                // Nobody waits for it in tests that ask for readiness otherwise.
+                let _ = ready.send(());
+            }
+        }
+    }
+
+    fn start_topic(
+        &mut self,
+        stored: StoredTopic,
+        config: TopicConfig,
+        adopted: Option<Arc<Topic>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let actor =
+            TopicActor::new(self.shared.clone(), ctx.address(), stored.clone(), config, adopted.clone());
+        let entry = self.topics.entry(stored.name.clone()).or_insert_with(|| Entry {
+            stored: stored.clone(),
+            addr: None,
+            topic: None,
+            waiting: Vec::new(),
+        });
+        entry.stored = stored;
+        entry.topic = adopted;
+        entry.addr = Some(actor.start());
+    }
+
+    fn create(&mut self, name: TopicName, config: TopicConfig, ctx: &mut Context<Self>) {
+        let stored = StoredTopic {
+            id: TopicId(0),
+            name: name.clone(),
+            epoch: new_epoch(),
+            config: config.to_json(),
+            partitions: config.partitions,
+            memory_only: is_memory_only(&config),
+        };
+        let entry = Entry { stored: stored.clone(), addr: None, topic: None, waiting: Vec::new() };
+        self.topics.insert(name, entry);
+        let kept = self.shared.store.create_topic(stored.clone());
+        ctx.spawn(kept.into_actor(self).map(move |kept, broker, ctx| match kept {
+            Ok(Ok(id)) => broker.start_topic(StoredTopic { id, ..stored }, config, None, ctx),
+            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error)),
+            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown)),
+        }));
+    }
+
+    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal) {
+        if let Some(entry) = self.topics.remove(name) {
+            for waiting in entry.waiting {
+                // Whoever asked may have gone.
+                let _ = waiting.send(Err(refusal.clone()));
+            }
+        }
+    }
+
+    /// The configuration of a new topic, from what was asked and what this broker can keep.
+    fn config_of(&self, config: Option<&str>) -> Result<TopicConfig, Refusal> {
+        let memory_only = self.shared.settings.memory_only;
+        let mut config = TopicConfig::from_json(config.unwrap_or("{}"), &self.shared.default_config())?;
+        if memory_only && config.durability != Durability::Memory {
+            return Err(Refusal::new(
+                ErrorCode::InvalidArgument,
+                "this broker keeps everything in memory; durability can only be memory here",
+            ));
+        }
+        if config.durability == Durability::Memory && config.retention_bytes.is_none() {
+            config.retention_bytes = Some(callboard_core::topic::MEMORY_RETENTION_BYTES);
+        }
+        Ok(config)
+    }
+}
+
+/// A new epoch: unlike every one before, short, and in order of time.
+fn new_epoch() -> Epoch {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    // Two epochs of one millisecond must differ as well.
+    let mut number = (u128::from(clock::now().0) << 24) | (uuid::Uuid::new_v4().as_u128() & 0xff_ffff);
+    let mut text = Vec::new();
+    while number > 0 {
+        text.push(char::from(DIGITS[(number % 36) as usize]));
+        number /= 36;
+    }
+    Epoch(text.into_iter().rev().collect())
+}
+
+impl Actor for BrokerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.shared.set_broker(ctx.address());
+        ctx.run_interval(RETENTION_INTERVAL, |broker, _| {
+            let store = broker.shared.store.clone();
+            broker.shared.readers.spawn(move || store.retain(clock::now()));
+        });
+    }
+}
+
+/// A worker thread is ready for sessions and partitions.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RegisterWorker(pub Worker);
+
+impl Handler<RegisterWorker> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, RegisterWorker(worker): RegisterWorker, ctx: &mut Self::Context) {
+        self.shared.add_worker(worker);
+        if self.shared.workers().len() == self.workers_expected {
+            self.start_kept(ctx);
+        }
+    }
+}
+
+/// What to do about a topic that is asked for.
+#[derive(Clone, Debug)]
+pub enum Want {
+    /// Create it with the defaults if need be and if that is allowed.
+    Auto,
+    /// Create it; `topic_exists` if it is there.
+    New {
+        /// Configuration as a JSON object.
+        config: String,
+    },
+    /// Create it, or confirm that it is just so; `conflict` if it is not.
+    Declare {
+        /// Configuration as a JSON object.
+        config: String,
+    },
+}
+
+/// Asks for a topic. Answered when it can be used.
+#[derive(Message)]
+#[rtype(result = "Result<Arc<Topic>, Refusal>")]
+pub struct GetTopic {
+    /// Which.
+    pub name: TopicName,
+    /// And if it is not there.
+    pub want: Want,
+}
+
+impl Handler<GetTopic> for BrokerActor {
+    type Result = ResponseFuture<Result<Arc<Topic>, Refusal>>;
+
+    fn handle(&mut self, GetTopic { name, want }: GetTopic, ctx: &mut Self::Context) -> Self::Result {
+        match self.get_topic(name, &want, ctx) {
+            Ok(waiting) => Box::pin(async move {
+                waiting.await.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the topic did not start")))
+            }),
+            Err(refusal) => Box::pin(std::future::ready(Err(refusal))),
+        }
+    }
+}
+
+impl BrokerActor {
+    fn get_topic(
+        &mut self,
+        name: TopicName,
+        want: &Want,
+        ctx: &mut Context<Self>,
+    ) -> Result<oneshot::Receiver<Result<Arc<Topic>, Refusal>>, Refusal> {
+        if self.shared.is_shutting_down() {
+            return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
+        }
+        if !self.shared.is_ready() && !self.topics.contains_key(&name) {
+            return Err(Refusal::new(ErrorCode::Overloaded, "the broker is starting"));
+        }
+        let config = match want {
+            Want::Auto => None,
+            Want::New { config } | Want::Declare { config } => Some(self.config_of(Some(config))?),
+        };
+        let (sender, receiver) = oneshot::channel();
+        if let Some(entry) = self.topics.get_mut(&name) {
+            match (want, config) {
+                (Want::New { .. }, _) => {
+                    return Err(Refusal::new(ErrorCode::TopicExists, format!("topic {name} exists")));
+                }
+                (Want::Declare { .. }, Some(config)) if entry.stored.config != config.to_json() => {
+                    let message = format!("topic {name} exists with another configuration");
+                    return Err(Refusal::new(ErrorCode::Conflict, message));
+                }
+                _ => {}
+            }
+            match &entry.topic {
+                // It may have been deleted by the one who asked, whose message was handled before.
+                Some(topic) => drop(sender.send(Ok(topic.clone()))),
+                None => entry.waiting.push(sender),
+            }
+            return Ok(receiver);
+        }
+        if name.is_internal() {
+            let message = "names that begin with $ are the broker's own";
+            return Err(Refusal::new(ErrorCode::Forbidden, message));
+        }
+        let config = match config {
+            Some(config) => config,
+            None if self.shared.settings.auto_create => self.config_of(None)?,
+            None => return Err(not_found(&name)),
+        };
+        self.create(name.clone(), config, ctx);
+        if let Some(entry) = self.topics.get_mut(&name) {
+            entry.waiting.push(sender);
+        }
+        Ok(receiver)
+    }
+}
+
+fn not_found(name: &str) -> Refusal {
+    Refusal::new(ErrorCode::TopicNotFound, format!("there is no topic {name}"))
+}
+
+/// Every partition of a topic is open.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicReady(pub Arc<Topic>);
+
+impl Handler<TopicReady> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicReady(topic): TopicReady, _: &mut Self::Context) {
+        let Some(entry) = self.topics.get_mut(&topic.name) else { return };
+        if entry.stored.id != topic.id {
+            return;
+        }
+        entry.topic = Some(topic.clone());
+        self.shared.directory.insert(topic.clone());
+        for worker in self.shared.workers().iter() {
+            worker.hub.do_send(TopicOpened(topic.clone()));
+        }
+        for waiting in std::mem::take(&mut entry.waiting) {
+            // Whoever asked may have gone.
+            let _ = waiting.send(Ok(topic.clone()));
+        }
+        self.tell_ready();
+    }
+}
+
+/// A TopicActor ended without being told to.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicDied(pub String);
+
+impl Handler<TopicDied> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicDied(name): TopicDied, ctx: &mut Self::Context) {
+        let Some(entry) = self.topics.get(name.as_str()) else { return };
+        log::error!("topic {name} died and is started again");
+        let (stored, adopted) = (entry.stored.clone(), entry.topic.clone());
+        match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
+            Ok(config) => self.start_topic(stored, config, adopted, ctx),
+            Err(error) => log::error!("topic {name} can not be started again: {error}"),
+        }
+    }
+}
+
+/// Changes a topic's configuration.
+#[derive(Message)]
+#[rtype(result = "Result<Arc<Topic>, Refusal>")]
+pub struct PatchTopic {
+    /// Which.
+    pub name: String,
+    /// The fields to change, as a JSON object.
+    pub patch: String,
+}
+
+impl Handler<PatchTopic> for BrokerActor {
+    type Result = ResponseActFuture<Self, Result<Arc<Topic>, Refusal>>;
+
+    fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
+        let found = self.topics.get(name.as_str()).and_then(|entry| {
+            entry.addr.clone().zip(entry.topic.clone()).map(|(addr, topic)| (addr, topic))
+        });
+        let Some((addr, topic)) = found else {
+            return Box::pin(fut::ready(Err(not_found(&name))));
+        };
+        let config = match topic.config().patched(&patch) {
+            Ok(config) => config,
+            Err(refusal) => return Box::pin(fut::ready(Err(refusal))),
+        };
+        let json = config.to_json();
+        let partitions = config.partitions;
+        let changed = addr.send(Reconfigure(config));
+        Box::pin(changed.into_actor(self).map(move |changed, broker, _| {
+            changed.map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))??;
+            if let Some(entry) = broker.topics.get_mut(name.as_str()) {
+                entry.stored.config = json;
+                entry.stored.partitions = partitions;
+            }
+            Ok(topic)
+        }))
+    }
+}
+
+/// Deletes a topic.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct DeleteTopic(pub String);
+
+impl Handler<DeleteTopic> for BrokerActor {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+
+    fn handle(&mut self, DeleteTopic(name): DeleteTopic, _: &mut Self::Context) -> Self::Result {
+        if name.starts_with('$') {
+            let message = "names that begin with $ are the broker's own";
+            return Box::pin(std::future::ready(Err(Refusal::new(ErrorCode::Forbidden, message))));
+        }
+        if self.topics.get(name.as_str()).is_none_or(|entry| entry.topic.is_none()) {
+            return Box::pin(std::future::ready(Err(not_found(&name))));
+        }
+        let Some(entry) = self.topics.remove(name.as_str()) else {
+            return Box::pin(std::future::ready(Err(not_found(&name))));
+        };
+        if let Some(topic) = self.shared.directory.remove(&name) {
+            topic.set_deleted();
+            for worker in self.shared.workers().iter() {
+                worker.hub.do_send(TopicClosed(topic.clone()));
+            }
+        }
+        if let Some(addr) = entry.addr {
+            addr.do_send(CloseTopic);
+        }
+        let deleted = self.shared.store.delete_topic(entry.stored.id);
+        Box::pin(async move {
+            match deleted.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(refusal(&error)),
+                Err(_) => Err(refusal(&StoreError::ShuttingDown)),
+            }
+        })
+    }
+}

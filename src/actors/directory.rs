@@ -1,0 +1,232 @@
+//! What every thread may know of the topics: a map that only the BrokerActor changes.
+//!
+//! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use actix::Addr;
+use callboard_core::topic::TopicConfig;
+use callboard_protocol::{Epoch, Offset, PartitionId, TopicName, server::MessagePrefix};
+
+use super::partition::PartitionActor;
+use crate::store::{Log, PartitionKey, TopicId};
+
+/// The topics by name.
+#[derive(Default)]
+pub struct Directory {
+    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+}
+
+impl Directory {
+    /// The topic of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Every topic, ordered by name.
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> =
+            self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        topics.sort_by(|left, right| left.name.cmp(&right.name));
+        topics
+    }
+
+    /// How many topics there are.
+    pub fn len(&self) -> usize {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(super) fn insert(&self, topic: Arc<Topic>) {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).insert(topic.name.clone(), topic);
+    }
+
+    pub(super) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+}
+
+/// One topic as every thread sees it.
+pub struct Topic {
+    /// The store's number of it.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// Its epoch.
+    pub epoch: Epoch,
+    config: RwLock<Arc<TopicConfig>>,
+    partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
+    turn: AtomicU32,
+    deleted: AtomicBool,
+}
+
+impl Topic {
+    pub(super) fn new(
+        id: TopicId,
+        name: TopicName,
+        epoch: Epoch,
+        config: TopicConfig,
+        partitions: Vec<Arc<PartitionRef>>,
+    ) -> Self {
+        Self {
+            id,
+            name,
+            epoch,
+            config: RwLock::new(Arc::new(config)),
+            partitions: RwLock::new(partitions.into()),
+            turn: AtomicU32::new(0),
+            deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// Its configuration now.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_config(&self, config: TopicConfig) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Its partitions now, by number.
+    pub fn partitions(&self) -> Arc<[Arc<PartitionRef>]> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_partitions(&self, partitions: Vec<Arc<PartitionRef>>) {
+        *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = partitions.into();
+    }
+
+    /// Counts one up for each frame that leaves the choice of its partition to the broker.
+    pub fn next_turn(&self) -> u32 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether it was deleted since it was looked up.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+}
+
+/// One partition as every thread sees it: where to send, and where to read.
+pub struct PartitionRef {
+    /// The store's name of it.
+    pub key: PartitionKey,
+    /// Its number.
+    pub id: PartitionId,
+    /// Its topic's name.
+    pub topic: TopicName,
+    /// The begin of its messages.
+    pub prefix: MessagePrefix,
+    /// What came in lately.
+    pub meter: Meter,
+    addr: RwLock<Option<Addr<PartitionActor>>>,
+    log: RwLock<Option<Arc<dyn Log>>>,
+}
+
+impl PartitionRef {
+    pub(super) fn new(key: PartitionKey, topic: &TopicName) -> Self {
+        Self {
+            key,
+            id: key.partition,
+            topic: topic.clone(),
+            prefix: MessagePrefix::new(topic, key.partition),
+            meter: Meter::default(),
+            addr: RwLock::new(None),
+            log: RwLock::new(None),
+        }
+    }
+
+    /// Its actor; a topic is listed only when every partition has one.
+    pub fn addr(&self) -> Option<Addr<PartitionActor>> {
+        self.addr.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_addr(&self, addr: Addr<PartitionActor>) {
+        *self.addr.write().unwrap_or_else(PoisonError::into_inner) = Some(addr);
+    }
+
+    /// Its records; a topic is listed only when every partition has been opened.
+    pub fn log(&self) -> Option<Arc<dyn Log>> {
+        self.log.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_log(&self, log: Arc<dyn Log>) {
+        *self.log.write().unwrap_or_else(PoisonError::into_inner) = Some(log);
+    }
+
+    /// The offset after its newest visible record.
+    pub fn next_offset(&self) -> Offset {
+        self.log().map_or(Offset::ZERO, |log| log.next_offset())
+    }
+}
+
+const METER_SECONDS: usize = 8;
+/// Full seconds over which a rate is taken.
+const RATE_SECONDS: u64 = 5;
+
+/// Counts what comes in by the second. Written by one thread, read by all, and idle when nothing comes.
+#[derive(Default)]
+pub struct Meter {
+    seconds: [AtomicU64; METER_SECONDS],
+    records: [AtomicU64; METER_SECONDS],
+    bytes: [AtomicU64; METER_SECONDS],
+    records_total: AtomicU64,
+    bytes_total: AtomicU64,
+}
+
+/// What a [`Meter`] says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Rates {
+    /// Records a second, over the last full seconds.
+    pub records_in_per_s: f64,
+    /// Bytes a second, as kept.
+    pub bytes_in_per_s: f64,
+}
+
+impl Meter {
+    /// Counts a batch that came at `now_ms`.
+    pub fn count(&self, now_ms: u64, records: u64, bytes: u64) {
+        let second = now_ms / 1000;
+        let slot = second as usize % METER_SECONDS;
+        if self.seconds[slot].swap(second, Ordering::Relaxed) != second {
+            self.records[slot].store(0, Ordering::Relaxed);
+            self.bytes[slot].store(0, Ordering::Relaxed);
+        }
+        self.records[slot].fetch_add(records, Ordering::Relaxed);
+        self.bytes[slot].fetch_add(bytes, Ordering::Relaxed);
+        self.records_total.fetch_add(records, Ordering::Relaxed);
+        self.bytes_total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The rates at `now_ms`.
+    pub fn rates(&self, now_ms: u64) -> Rates {
+        let second = now_ms / 1000;
+        let (mut records, mut bytes) = (0, 0);
+        for slot in 0..METER_SECONDS {
+            let age = second.saturating_sub(self.seconds[slot].load(Ordering::Relaxed));
+            if (1..=RATE_SECONDS).contains(&age) {
+                records += self.records[slot].load(Ordering::Relaxed);
+                bytes += self.bytes[slot].load(Ordering::Relaxed);
+            }
+        }
+        Rates {
+            records_in_per_s: records as f64 / RATE_SECONDS as f64,
+            bytes_in_per_s: bytes as f64 / RATE_SECONDS as f64,
+        }
+    }
+
+    /// Records and bytes since this process started.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.records_total.load(Ordering::Relaxed), self.bytes_total.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,539 @@
+//! The hub: one a worker thread. It takes a delivery once and hands it to that thread's sessions.
+//!
+//! Owns the thread's connections and, for each partition that any of them follows, the list of followers.
+//! [`Hub`] is shared on its thread; [`HubActor`] is its mailbox for the other threads. Partitions send
+//! [`Committed`], the broker sends what happens to topics. A push costs a session one reference to a shared
+//! buffer and, if its socket takes it, one write.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use callboard_protocol::{
+    Offset,
+    server::{self, FollowedTopic, RecordResult, ServerFrame},
+};
+
+use super::{
+    Shared,
+    append::{ConnId, Settled, Slot},
+    clock,
+    conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
+    directory::{PartitionRef, Topic},
+    partition::Watch,
+    plain::{Following, PlainSubscription, pump},
+    wire::{FrameBuffer, Format},
+};
+use crate::store::PartitionKey;
+
+/// Deliveries that may wait in a hub's mailbox; a partition that finds it full lets the hub read instead.
+const MAILBOX_DELIVERIES_MAX: usize = 4096;
+/// Records of all sessions of a thread on their way to their partitions.
+const IN_FLIGHT_BYTES_ALL_MAX: usize = 256 << 20;
+
+/// What a worker thread shares among its sessions. Never crosses to another thread.
+pub struct Hub {
+    /// What all threads share.
+    pub shared: Arc<Shared>,
+    /// The mailbox of this hub.
+    pub addr: Addr<HubActor>,
+    conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
+    conns_made: Cell<u64>,
+    feeds: RefCell<HashMap<PartitionKey, Rc<Feed>>>,
+    patterns: RefCell<Vec<Rc<Following>>>,
+    in_flight_bytes: Cell<usize>,
+    /// Sessions that are not read from until less is in flight.
+    starved: RefCell<Vec<Rc<Conn>>>,
+}
+
+/// A partition that sessions of this thread follow.
+pub struct Feed {
+    /// Its topic.
+    pub topic: Arc<Topic>,
+    /// The partition.
+    pub part: Arc<PartitionRef>,
+    /// The offset after the last record that this hub has heard of.
+    pub end: Cell<Offset>,
+    followers: RefCell<Vec<Rc<PlainSubscription>>>,
+    json: Cell<u32>,
+    ndjson: Cell<u32>,
+}
+
+impl Feed {
+    /// Adds a follower, and has the partition encode for its subprotocol.
+    pub fn join(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
+        self.followers.borrow_mut().push(follower.clone());
+        let count = self.count(format);
+        count.set(count.get() + 1);
+        if count.get() == 1 {
+            self.watch(hub);
+        }
+    }
+
+    /// Takes a follower out; the last one ends the feed.
+    pub fn leave(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
+        let mut followers = self.followers.borrow_mut();
+        let Some(index) = followers.iter().position(|known| Rc::ptr_eq(known, follower)) else { return };
+        followers.swap_remove(index);
+        let count = self.count(format);
+        count.set(count.get() - 1);
+        if count.get() == 0 {
+            self.watch(hub);
+        }
+        if followers.is_empty() {
+            hub.feeds.borrow_mut().remove(&self.part.key);
+        }
+    }
+
+    fn count(&self, format: Format) -> &Cell<u32> {
+        match format {
+            Format::Json => &self.json,
+            Format::Ndjson => &self.ndjson,
+        }
+    }
+
+    /// Says to the partition what this hub wants of it. The answer is its end, so nothing is missed.
+    fn watch(&self, hub: &Hub) {
+        if let Some(addr) = self.part.addr() {
+            let hub = hub.addr.clone();
+            addr.do_send(Watch { hub, json: self.json.get() > 0, ndjson: self.ndjson.get() > 0 });
+        }
+    }
+}
+
+impl Hub {
+    fn new(shared: Arc<Shared>, addr: Addr<HubActor>) -> Self {
+        Self {
+            shared,
+            addr,
+            conns: RefCell::default(),
+            conns_made: Cell::new(0),
+            feeds: RefCell::default(),
+            patterns: RefCell::default(),
+            in_flight_bytes: Cell::new(0),
+            starved: RefCell::default(),
+        }
+    }
+
+    /// Starts a hub on this thread.
+    pub fn start(shared: Arc<Shared>) -> Rc<Self> {
+        let mut started = None;
+        HubActor::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX_DELIVERIES_MAX);
+            let hub = Rc::new(Self::new(shared, ctx.address()));
+            started = Some(hub.clone());
+            HubActor(hub)
+        });
+        started.expect("create calls its closure before it returns")
+    }
+
+    /// A number for a new connection.
+    pub fn next_conn_id(&self) -> ConnId {
+        self.conns_made.set(self.conns_made.get() + 1);
+        ConnId(self.conns_made.get())
+    }
+
+    /// Takes a connection in.
+    pub fn add(&self, conn: Rc<Conn>) {
+        self.conns.borrow_mut().insert(conn.id, conn);
+    }
+
+    /// Forgets a connection and ends what it follows.
+    pub fn remove(self: &Rc<Self>, conn: &Rc<Conn>) {
+        self.conns.borrow_mut().remove(&conn.id);
+        for following in conn.following.take() {
+            self.end(&following);
+        }
+        conn.behind.take();
+        self.release(conn.in_flight_bytes.replace(0));
+    }
+
+    /// How many connections this thread has.
+    pub fn conn_count(&self) -> usize {
+        self.conns.borrow().len()
+    }
+
+    /// The connections of this thread.
+    pub fn conns(&self) -> Vec<Rc<Conn>> {
+        self.conns.borrow().values().cloned().collect()
+    }
+
+    /// Ends one subscription.
+    pub fn end(self: &Rc<Self>, following: &Rc<Following>) {
+        following.end(self);
+        if following.pattern.is_some() {
+            self.patterns.borrow_mut().retain(|known| !Rc::ptr_eq(known, following));
+        }
+    }
+
+    /// Takes in a subscription that follows topics to come.
+    pub fn add_pattern(&self, following: Rc<Following>) {
+        self.patterns.borrow_mut().push(following);
+    }
+
+    /// The feed of a partition, made if need be.
+    pub fn feed(&self, topic: &Arc<Topic>, part: &Arc<PartitionRef>) -> Rc<Feed> {
+        let make = || {
+            Rc::new(Feed {
+                topic: topic.clone(),
+                part: part.clone(),
+                end: Cell::new(part.next_offset()),
+                followers: RefCell::default(),
+                json: Cell::new(0),
+                ndjson: Cell::new(0),
+            })
+        };
+        self.feeds.borrow_mut().entry(part.key).or_insert_with(make).clone()
+    }
+
+    /// Counts records that a session sends on.
+    pub fn hold(&self, conn: &Conn, bytes: usize) {
+        conn.in_flight_bytes.set(conn.in_flight_bytes.get() + bytes);
+        self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
+    }
+
+    fn release(&self, bytes: usize) {
+        self.in_flight_bytes.set(self.in_flight_bytes.get().saturating_sub(bytes));
+        if self.in_flight_bytes.get() < IN_FLIGHT_BYTES_ALL_MAX {
+            for conn in self.starved.take() {
+                conn.wake();
+            }
+        }
+    }
+
+    /// Whether a session may be read from; if not it is woken when it may.
+    pub fn may_read(&self, conn: &Rc<Conn>) -> bool {
+        if conn.phase() != Phase::Open {
+            return true;
+        }
+        if conn.paused.get() || !conn.has_room() || conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX {
+            return false;
+        }
+        if self.in_flight_bytes.get() >= IN_FLIGHT_BYTES_ALL_MAX {
+            self.starved.borrow_mut().push(conn.clone());
+            return false;
+        }
+        true
+    }
+
+    fn committed(self: &Rc<Self>, committed: Committed) {
+        let feed = self.feeds.borrow().get(&committed.part.key).cloned();
+        if let Some(feed) = feed {
+            let mut behind = Vec::new();
+            let followers = feed.followers.borrow();
+            for follower in followers.iter() {
+                let must_read = match &committed.delivery {
+                    Some(delivery) => follower.offer(delivery),
+                    None => follower.notice_end(committed.end),
+                };
+                if must_read {
+                    behind.push(follower.clone());
+                }
+            }
+            drop(followers);
+            feed.end.set(feed.end.get().max(committed.end));
+            for follower in behind {
+                follower.enqueue();
+                pump(&follower.following.conn, self);
+            }
+        }
+        for settled in committed.receipts {
+            self.settle(settled);
+        }
+    }
+
+    fn settle(&self, settled: Settled) {
+        let Some(conn) = self.conns.borrow().get(&settled.conn).cloned() else {
+            return; // Its bytes were released when it went.
+        };
+        let full = conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX;
+        conn.in_flight_bytes.set(conn.in_flight_bytes.get().saturating_sub(settled.released_bytes));
+        self.release(settled.released_bytes);
+        if full {
+            conn.wake();
+        }
+        let mut frames = FrameBuffer::new(conn.format, settled.replies.len() * 110);
+        let prefix = &settled.part.prefix;
+        for (index, reply) in settled.replies.iter().enumerate() {
+            let outcome = settled.settlement.outcome(index);
+            match (reply.slot, outcome) {
+                (Slot::Alone, Some(Ok(stored))) => {
+                    if let Some(id) = &reply.id {
+                        frames.frame(|buffer| prefix.published(buffer, id, &stored));
+                    }
+                }
+                (Slot::Alone, None) => {
+                    if let Some(id) = &reply.id {
+                        let part = &settled.part;
+                        frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
+                    }
+                }
+                (Slot::Alone, Some(Err(refusal))) => {
+                    frames.frame(|buffer| server::error(buffer, reply.id.as_ref(), &refusal, None));
+                }
+                (Slot::Part { pending, index }, outcome) => {
+                    let result = match outcome {
+                        Some(Ok(stored)) => RecordResult::Stored(settled.part.id, stored),
+                        Some(Err(refusal)) => RecordResult::Refused(refusal),
+                        None => RecordResult::Passed(settled.part.id),
+                    };
+                    record_result(&conn, pending, index, result, &mut frames);
+                }
+            }
+        }
+        conn.push(frames.finish());
+    }
+
+    fn topic_opened(self: &Rc<Self>, topic: &Arc<Topic>) {
+        let patterns = self.patterns.borrow().clone();
+        for following in patterns {
+            let matches = following.pattern.as_ref().is_some_and(|pattern| pattern.matches(&topic.name));
+            if matches {
+                self.follow_new_parts(&following, topic);
+            }
+        }
+    }
+
+    /// Announces partitions that came after the subscription, and follows them from their first record.
+    fn follow_new_parts(self: &Rc<Self>, following: &Rc<Following>, topic: &Arc<Topic>) {
+        let parts = topic.partitions();
+        let new: Vec<_> = parts.iter().filter(|part| !following.follows(part)).collect();
+        if new.is_empty() || following.ended.get() {
+            return;
+        }
+        let first = |part: &PartitionRef| part.log().map_or(Offset::ZERO, |log| log.first_offset());
+        let offsets: server::Offsets = new.iter().map(|part| (part.id, first(part))).collect();
+        let frame_bytes = |buffer: &mut Vec<u8>| {
+            if following.pattern.is_some() {
+                let followed = FollowedTopic { epoch: topic.epoch.clone(), offsets: offsets.clone(), recovered: None };
+                let topics = BTreeMap::from([(topic.name.clone(), followed)]);
+                ServerFrame::SubscribedPattern { id: None, topic: &following.target, topics: &topics }.push(buffer);
+            } else {
+                let (name, epoch) = (&topic.name, &topic.epoch);
+                ServerFrame::SubscribedTopic { id: None, topic: name, epoch, offsets: &offsets, recovered: true }
+                    .push(buffer);
+            }
+        };
+        following.conn.reply(frame_bytes);
+        for part in new {
+            let from = offsets.get(&part.id).copied().unwrap_or_default();
+            following.attach(self, topic, part, from);
+        }
+        pump(&following.conn, self);
+    }
+
+    fn topic_changed(self: &Rc<Self>, topic: &Arc<Topic>) {
+        let mut followings: Vec<Rc<Following>> = Vec::new();
+        for part in topic.partitions().iter() {
+            let feed = self.feeds.borrow().get(&part.key).cloned();
+            let Some(feed) = feed else { continue };
+            // Its actor may be a new one that knows nobody.
+            feed.watch(self);
+            for follower in feed.followers.borrow().iter() {
+                if !followings.iter().any(|known| Rc::ptr_eq(known, &follower.following)) {
+                    followings.push(follower.following.clone());
+                }
+            }
+        }
+        for following in followings {
+            self.follow_new_parts(&following, topic);
+        }
+    }
+
+    fn topic_closed(self: &Rc<Self>, topic: &Arc<Topic>) {
+        for part in topic.partitions().iter() {
+            let feed = self.feeds.borrow_mut().remove(&part.key);
+            let Some(feed) = feed else { continue };
+            for follower in feed.followers.take() {
+                let following = &follower.following;
+                following.parts.borrow_mut().retain(|known| !Rc::ptr_eq(known, &follower));
+                if following.pattern.is_none() && !following.ended.get() {
+                    self.end(following);
+                    following.conn.following.borrow_mut().retain(|known| !Rc::ptr_eq(known, following));
+                    let name = topic.name.as_str();
+                    following.conn.reply(|buffer| {
+                        ServerFrame::Unsubscribed { topic: name, reason: "topic_deleted" }.push(buffer);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Pings who is quiet and gives up who is dead.
+    fn look_after_sessions(&self) {
+        let settings = &self.shared.settings;
+        let now = clock::now();
+        for conn in self.conns() {
+            if conn.is_active.replace(false) {
+                conn.active_at.set(now);
+                conn.pinged_at.set(now);
+                continue;
+            }
+            let quiet_ms = now.since(conn.active_at.get());
+            if quiet_ms >= settings.session_timeout_ms || (conn.phase() == Phase::Closing && quiet_ms >= 2_000) {
+                conn.die();
+            } else if now.since(conn.pinged_at.get()) >= settings.heartbeat_ms {
+                conn.pinged_at.set(now);
+                conn.ping();
+            }
+        }
+    }
+}
+
+/// Takes in the outcome of one record of a publish with several; the last one answers the frame.
+pub fn record_result(
+    conn: &Conn,
+    pending: usize,
+    index: usize,
+    result: RecordResult,
+    frames: &mut FrameBuffer,
+) {
+    let mut waiting = conn.pending.borrow_mut();
+    let Some(publish) = waiting.get_mut(pending) else { return };
+    if publish.id.is_none()
+        && let RecordResult::Refused(refusal) = &result
+    {
+        frames.frame(|buffer| server::error(buffer, None, refusal, Some(index)));
+    }
+    publish.results[index] = Some(result);
+    publish.missing -= 1;
+    if publish.missing > 0 {
+        return;
+    }
+    let PendingPublish { id, topic, results, silent, .. } = waiting.remove(pending);
+    let Some(id) = id else { return };
+    let results: Vec<RecordResult> = results.into_iter().flatten().collect();
+    let refused = results.iter().any(|result| matches!(result, RecordResult::Refused(_)));
+    if !silent || refused {
+        frames.frame(|buffer| server::published_many(buffer, Some(&id), &topic, &results));
+    }
+}
+
+/// The mailbox of a [`Hub`].
+pub struct HubActor(Rc<Hub>);
+
+impl Actor for HubActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let settings = &self.0.shared.settings;
+        let shortest_ms = settings.heartbeat_ms.min(settings.session_timeout_ms);
+        let tick = Duration::from_millis((shortest_ms / 4).clamp(50, 1000));
+        ctx.run_interval(tick, |actor, _| actor.0.look_after_sessions());
+    }
+}
+
+/// Records that became visible, for every follower on this thread, and outcomes for its publishers.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed {
+    /// The partition.
+    pub part: Arc<PartitionRef>,
+    /// The offset after its newest visible record.
+    pub end: Offset,
+    /// The records; without them the followers read up to `end` themselves.
+    pub delivery: Option<Delivery>,
+    /// For the publishers.
+    pub receipts: Vec<Settled>,
+}
+
+/// Committed records as finished bytes, one buffer a subprotocol.
+#[derive(Clone)]
+pub struct Delivery {
+    /// The first offset and the one after the last; none for records that are not stored.
+    pub range: Option<(Offset, Offset)>,
+    /// How many records.
+    pub count: u64,
+    /// For `callboard.v1.json`.
+    pub json: Option<Bytes>,
+    /// For `callboard.v1.ndjson`.
+    pub ndjson: Option<Bytes>,
+}
+
+impl Delivery {
+    /// The bytes for a subprotocol. A follower that joined after they were made finds none; it will
+    /// have read them, because its watch is answered with the end.
+    pub fn bytes(&self, format: Format) -> Bytes {
+        match format {
+            Format::Json => self.json.clone(),
+            Format::Ndjson => self.ndjson.clone(),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Whether it was made for a subprotocol.
+    pub fn has(&self, format: Format) -> bool {
+        match format {
+            Format::Json => self.json.is_some(),
+            Format::Ndjson => self.ndjson.is_some(),
+        }
+    }
+}
+
+impl Handler<Committed> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
+        self.0.committed(committed);
+    }
+}
+
+/// Outcomes for publishers of this thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Settle(pub Vec<Settled>);
+
+impl Handler<Settle> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, Settle(receipts): Settle, _: &mut Self::Context) {
+        for settled in receipts {
+            self.0.settle(settled);
+        }
+    }
+}
+
+/// A topic can be used from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicOpened(pub Arc<Topic>);
+
+impl Handler<TopicOpened> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicOpened(topic): TopicOpened, _: &mut Self::Context) {
+        self.0.topic_opened(&topic);
+    }
+}
+
+/// A topic has more partitions, or one of them a new actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicChanged(pub Arc<Topic>);
+
+impl Handler<TopicChanged> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicChanged(topic): TopicChanged, _: &mut Self::Context) {
+        self.0.topic_changed(&topic);
+    }
+}
+
+/// A topic was deleted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicClosed(pub Arc<Topic>);
+
+impl Handler<TopicClosed> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicClosed(topic): TopicClosed, _: &mut Self::Context) {
+        self.0.topic_closed(&topic);
+    }
+}

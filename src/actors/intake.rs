@@ -1,0 +1,156 @@
+//! Where records enter: each is encoded once, into the draft of its partition.
+//!
+//! Used by sessions and by REST alike. A draft goes to its partition as one message, however many
+//! records and frames it holds.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use callboard_core::{
+    hash,
+    partition::{Draft, DraftEntry},
+    record::RecordParts,
+    topic::{TopicConfig, partition_for_key},
+};
+use callboard_protocol::{
+    ErrorCode, PartitionId,
+    client::{Ack, NewRecord},
+    error::Refusal,
+};
+
+use super::{
+    append::{Append, Keep, Origin, Receipt, Reply},
+    directory::{PartitionRef, Topic},
+    partition::PartitionActor,
+};
+
+/// A draft is sent on when it holds this much, so that one publisher can not make a huge batch.
+pub const DRAFT_BYTES_MAX: usize = 512 << 10;
+
+/// The drafts of one publisher, at most one for each partition, level of ack and way of keeping.
+#[derive(Default)]
+pub struct Intake {
+    open: Vec<OpenDraft>,
+}
+
+/// Records for one partition that were not sent yet.
+pub struct OpenDraft {
+    part: Arc<PartitionRef>,
+    ack: Ack,
+    keep: Keep,
+    draft: Draft,
+    replies: Vec<Reply>,
+}
+
+/// A topic with what placing a record in it needs, read once a frame.
+pub struct Placing {
+    config: Arc<TopicConfig>,
+    partitions: Arc<[Arc<PartitionRef>]>,
+    turn: Option<u32>,
+}
+
+impl Placing {
+    /// Reads the topic as it is now.
+    pub fn new(topic: &Topic) -> Self {
+        Self { config: topic.config(), partitions: topic.partitions(), turn: None }
+    }
+
+    /// The partition of a record.
+    ///
+    /// # Errors
+    /// `partition_out_of_range`.
+    fn partition(&mut self, topic: &Topic, record: &NewRecord<'_>) -> Result<&Arc<PartitionRef>, Refusal> {
+        let count = self.partitions.len() as u32;
+        let id = match (record.partition, &record.key, &record.message_id) {
+            (Some(partition), _, _) => partition,
+            _ if count == 1 => PartitionId(0),
+            (None, Some(key), _) => partition_for_key(key.as_bytes(), count),
+            (None, None, Some(message_id)) => partition_for_key(message_id.as_bytes(), count),
+            (None, None, None) => PartitionId(*self.turn.get_or_insert_with(|| topic.next_turn()) % count),
+        };
+        self.partitions.get(id.0 as usize).ok_or_else(|| {
+            Refusal::new(
+                ErrorCode::PartitionOutOfRange,
+                format!("{} has {count} partitions; {id} is none of them", topic.name),
+            )
+        })
+    }
+}
+
+impl Intake {
+    /// Encodes a record into its partition's draft.
+    ///
+    /// # Errors
+    /// `partition_out_of_range`; nothing is kept of the record then.
+    pub fn add(
+        &mut self,
+        topic: &Topic,
+        placing: &mut Placing,
+        record: &NewRecord<'_>,
+        ack: Ack,
+        reply: Reply,
+    ) -> Result<PartitionId, Refusal> {
+        let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
+        let keep = if ttl_ms == Some(0) { Keep::Transient } else { Keep::Stored };
+        let part = placing.partition(topic, record)?;
+        let open = self.draft_for(part, ack, keep);
+        let parts = RecordParts {
+            key: record.key.as_deref(),
+            headers: record.headers.as_deref(),
+            message_id: record.message_id.as_deref(),
+            ttl_ms,
+            binary: record.payload.is_binary(),
+            payload: record.payload.bytes(),
+        };
+        let bytes = parts.encode(&mut open.draft.records) as u32;
+        let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
+        open.draft.entries.push(DraftEntry { bytes, message_id });
+        open.replies.push(reply);
+        Ok(part.id)
+    }
+
+    fn draft_for(&mut self, part: &Arc<PartitionRef>, ack: Ack, keep: Keep) -> &mut OpenDraft {
+        // From the newest on: a record goes behind every earlier one of its partition, so that the
+        // order in which they were sent is kept also where levels of ack alternate.
+        let newest = self.open.iter().rposition(|open| Arc::ptr_eq(&open.part, part));
+        let index = match newest {
+            Some(index) if self.open[index].ack == ack && self.open[index].keep == keep => index,
+            _ => {
+                let draft = Draft { records: Vec::new(), entries: Vec::new() };
+                self.open.push(OpenDraft { part: part.clone(), ack, keep, draft, replies: Vec::new() });
+                self.open.len() - 1
+            }
+        };
+        &mut self.open[index]
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether a draft has grown so large that it should be sent now.
+    pub fn is_large(&self) -> bool {
+        self.open.iter().any(|open| open.draft.records.len() >= DRAFT_BYTES_MAX)
+    }
+
+    /// Takes the drafts in the order in which they must be sent.
+    pub fn take(&mut self) -> Vec<OpenDraft> {
+        std::mem::take(&mut self.open)
+    }
+}
+
+impl OpenDraft {
+    /// Bytes that will be in flight.
+    pub fn bytes(&self) -> usize {
+        self.draft.records.len()
+    }
+
+    /// The message, and the actor to send it to; `None` if the partition has none just now, and then
+    /// the receipt has answered.
+    pub fn into_append(self, origin: Origin) -> Option<(Addr<PartitionActor>, Append)> {
+        let receipt = Receipt::new(origin, self.part.clone(), self.draft.records.len(), self.replies);
+        let append = Append { draft: self.draft, ack: self.ack, keep: self.keep, receipt };
+        self.part.addr().map(|addr| (addr, append))
+    }
+}

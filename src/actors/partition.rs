@@ -1,0 +1,579 @@
+//! PartitionActor: the single writer of one partition.
+//!
+//! Owns the order of the partition's records. Core decides (offsets, deduplication), the store's writer
+//! makes durable, and what is committed goes out as one shared buffer a subprotocol to every hub that
+//! has subscribers. Called by sessions and REST with [`Append`]; told of commits by the store. Never
+//! flushes, never waits for a disk, never parses a payload.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use callboard_core::{
+    partition::{AdmitLimits, Admission, Outcome, Outcomes, Partition},
+    record::Batch,
+    topic::Durability as TopicDurability,
+};
+use callboard_protocol::{
+    ErrorCode, Offset, Timestamp,
+    client::Ack,
+    error::Refusal,
+    server::{DurabilityText, Stored},
+};
+
+use super::{
+    Shared,
+    append::{Append, Keep, Receipt, Settled, Settlement},
+    clock,
+    directory::PartitionRef,
+    hub::{Committed, Delivery, HubActor, Settle},
+    topic::{PartitionReady, Sentinel, TopicActor},
+    wire::{self, Format},
+};
+use crate::store::{
+    CommitEvent, Durability, Incarnation, OpenPartition, OpenedPartition, StoreError, Submission, Submitted,
+};
+
+/// Appends that may wait in a partition's mailbox; a session whose append finds it full waits itself.
+const MAILBOX_APPENDS_MAX: usize = 4096;
+/// Committed records are handed to the hubs in buffers of about this size.
+const DELIVERY_BYTES: usize = 512 << 10;
+/// How long to wait before a hub whose mailbox was full is tried again.
+const HUB_RETRY: Duration = Duration::from_millis(5);
+/// How long to wait before the store is asked again to open the partition.
+const REOPEN_DELAY: Duration = Duration::from_millis(500);
+
+/// How long a deleted topic's partition still answers who had not heard of it.
+const CLOSE_DELAY: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub struct PartitionActor {
+    shared: Arc<Shared>,
+    topic: Arc<TopicSettings>,
+    part: Arc<PartitionRef>,
+    owner: Addr<TopicActor>,
+    incarnation: Incarnation,
+    state: Option<Partition>,
+    first_offset: Offset,
+    inflight: VecDeque<Inflight>,
+    watchers: Vec<Watcher>,
+    /// Whether a timer runs that tells the hubs what they missed.
+    retrying: bool,
+    /// The topic was deleted: whoever still sends is told so.
+    closed: bool,
+    sentinel: Sentinel,
+}
+
+/// What a partition must know of its topic's configuration; replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct TopicSettings {
+    /// What its records are promised.
+    pub durability: TopicDurability,
+    /// How long a message id is remembered.
+    pub dedup_window_ms: u64,
+    /// Most records kept.
+    pub records_max: Option<u64>,
+    /// Largest record.
+    pub record_bytes_max: u64,
+}
+
+/// A hub that has subscribers of this partition.
+struct Watcher {
+    hub: Addr<HubActor>,
+    json: bool,
+    ndjson: bool,
+    /// Something could not be handed over: the hub must be told where the end is.
+    missed: bool,
+}
+
+/// Admitted records that wait to be durable.
+struct Inflight {
+    /// Settled when everything before this is committed.
+    until: Offset,
+    batch: Option<Arc<Batch>>,
+    outcomes: Outcomes,
+    receipt: Receipt,
+}
+
+impl PartitionActor {
+    /// An actor that opens the partition when it is started.
+    pub fn new(
+        shared: Arc<Shared>,
+        topic: Arc<TopicSettings>,
+        part: Arc<PartitionRef>,
+        owner: Addr<TopicActor>,
+        incarnation: Incarnation,
+    ) -> Self {
+        let sentinel = Sentinel::partition(owner.clone(), part.id);
+        Self {
+            shared,
+            topic,
+            part,
+            owner,
+            incarnation,
+            state: None,
+            first_offset: Offset::ZERO,
+            inflight: VecDeque::new(),
+            watchers: Vec::new(),
+            retrying: false,
+            closed: false,
+            sentinel,
+        }
+    }
+
+    /// Asks the store to settle what the former incarnation submitted and to say where to go on.
+    /// The mailbox waits meanwhile.
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        let addr = ctx.address();
+        let ids_since =
+            Timestamp(clock::now().0.saturating_sub(self.topic.dedup_window_ms));
+        let opened = self.shared.store.open(OpenPartition {
+            key: self.part.key,
+            incarnation: self.incarnation,
+            ids_since,
+            // At most one event a flush, and flushes wait for this partition's own submissions.
+            commits: Box::new(move |event| addr.do_send(StoreEvent(event))),
+        });
+        ctx.wait(opened.into_actor(self).map(|opened, actor, ctx| match opened {
+            Ok(Ok(opened)) => actor.opened(opened),
+            Ok(Err(error)) => actor.open_later(&error.to_string(), ctx),
+            Err(_) => actor.open_later("the store gave no answer", ctx),
+        }));
+    }
+
+    fn open_later(&mut self, why: &str, ctx: &mut Context<Self>) {
+        log::error!("partition {:?} can not be opened: {why}", self.part.key);
+        ctx.run_later(REOPEN_DELAY, |actor, ctx| {
+            if actor.state.is_none() {
+                actor.incarnation = actor.shared.next_incarnation();
+                actor.open(ctx);
+            }
+        });
+    }
+
+    fn opened(&mut self, opened: OpenedPartition) {
+        let mut state = Partition::new(opened.next_offset, opened.last_timestamp);
+        for recent in &opened.recent_ids {
+            state.remember(&recent.message_id, recent.offset, recent.timestamp);
+        }
+        self.first_offset = opened.first_offset;
+        self.part.set_log(opened.log);
+        self.state = Some(state);
+        self.owner.do_send(PartitionReady(self.part.id));
+        for watcher in &mut self.watchers {
+            watcher.missed = true;
+        }
+        self.tell_missed();
+    }
+
+    /// What is true of a committed record.
+    fn durability(&self) -> DurabilityText {
+        self.topic.durability.as_str()
+    }
+
+    fn limits(&self, next: Offset) -> AdmitLimits {
+        let kept = match self.topic.records_max {
+            None => 0,
+            Some(_) => next.since(self.part.log().map_or(self.first_offset, |log| log.first_offset())),
+        };
+        AdmitLimits {
+            dedup_window_ms: self.topic.dedup_window_ms,
+            records_max: self.topic.records_max,
+            record_bytes_max: self.topic.record_bytes_max,
+            kept,
+        }
+    }
+
+    fn append(&mut self, append: Append) {
+        let Append { draft, ack, keep, receipt } = append;
+        if self.closed {
+            return self.settle(receipt, Settlement::Refused(deleted()));
+        }
+        let Some(next) = self.state.as_ref().map(Partition::next_offset) else {
+            let refusal = Refusal::new(ErrorCode::StorageFailed, "the partition could not be opened yet");
+            return self.settle(receipt, Settlement::Refused(refusal));
+        };
+        let limits = self.limits(next);
+        let state = self.state.as_mut().expect("it was there a line above");
+        if keep == Keep::Transient {
+            return self.pass_on(draft, receipt);
+        }
+        let Admission { batch, outcomes } = state.admit(clock::now(), draft, &limits);
+        let Some(batch) = batch.map(Arc::new) else {
+            return self.without_batch(outcomes, receipt);
+        };
+        let submitted = self.shared.store.submit(Submission {
+            key: self.part.key,
+            incarnation: self.incarnation,
+            batch: batch.clone(),
+            durability: match self.topic.durability {
+                TopicDurability::Memory => Durability::Memory,
+                TopicDurability::Os => Durability::Os,
+                TopicDurability::Fsync => Durability::Fsync,
+            },
+        });
+        let until = batch.next_offset();
+        let mut inflight = Inflight { until, batch: Some(batch.clone()), outcomes, receipt };
+        match submitted {
+            Ok(Submitted::Committed) => {
+                self.inflight.push_back(inflight);
+                self.commit(until);
+            }
+            Ok(Submitted::Pending) => {
+                if ack == Ack::Accepted && inflight.outcomes == Outcomes::AllStored {
+                    // The offsets are known, and what is true of them by now is memory.
+                    let settlement = Settlement::AllStored { base: batch.base_offset, durability: "memory" };
+                    if let Some((hub, settled)) = inflight.receipt.answer_early(settlement) {
+                        hub.do_send(Settle(vec![settled]));
+                    }
+                }
+                self.inflight.push_back(inflight);
+            }
+            Err(error) => {
+                self.state.as_mut().expect("it admitted").fail(batch.base_offset);
+                self.settle(inflight.receipt, Settlement::Refused(refusal(&error)));
+            }
+        }
+    }
+
+    /// Nothing to store: refusals are answered now, repeats when what they repeat is durable.
+    fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
+        let visible = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        let until = match &outcomes {
+            Outcomes::AllStored => visible,
+            Outcomes::Each(outcomes) => outcomes
+                .iter()
+                .filter_map(|outcome| match outcome {
+                    Outcome::Duplicate(offset) => Some(offset.plus(1)),
+                    Outcome::Stored(_) | Outcome::Refused(_) => None,
+                })
+                .max()
+                .unwrap_or(visible),
+        };
+        self.inflight.push_back(Inflight { until, batch: None, outcomes, receipt });
+        self.commit(visible);
+    }
+
+    /// Hands records to live subscribers that are never stored.
+    fn pass_on(&mut self, draft: callboard_core::partition::Draft, receipt: Receipt) {
+        let batch = Batch {
+            base_offset: Offset::ZERO,
+            timestamp: clock::now(),
+            count: draft.entries.len() as u32,
+            records: draft.records.into(),
+        };
+        self.part.meter.count(batch.timestamp.0, u64::from(batch.count), batch.records.len() as u64);
+        let encode = |format| wire::encode_transient(&self.part.prefix, &batch, format);
+        let (json, ndjson) = self.formats();
+        let delivery = Delivery {
+            range: None,
+            count: u64::from(batch.count),
+            json: json.then(|| encode(Format::Json)),
+            ndjson: ndjson.then(|| encode(Format::Ndjson)),
+        };
+        let settled = receipt.settle(Settlement::Passed);
+        self.send_out(Some(delivery), settled.into_iter().collect());
+    }
+
+    /// Everything before `next` is committed: shows it, and answers who waited for it.
+    fn commit(&mut self, next: Offset) {
+        let state = self.state.as_mut().expect("only an open partition submits");
+        state.commit(next);
+        let visible = state.visible_next();
+        let durability = self.durability();
+        let mut batches: Vec<Arc<Batch>> = Vec::new();
+        let mut batch_bytes = 0;
+        let mut settled = Vec::new();
+        while self.inflight.front().is_some_and(|front| front.until <= visible) {
+            let Some(inflight) = self.inflight.pop_front() else { break };
+            if let Some(batch) = &inflight.batch {
+                batch_bytes += batch.records.len();
+                batches.push(batch.clone());
+            }
+            let settlement = settlement(&inflight, durability);
+            settled.extend(inflight.receipt.settle(settlement));
+            if batch_bytes >= DELIVERY_BYTES {
+                let delivery = self.delivery(&std::mem::take(&mut batches));
+                self.send_out(delivery, std::mem::take(&mut settled));
+                batch_bytes = 0;
+            }
+        }
+        let delivery = self.delivery(&batches);
+        self.send_out(delivery, settled);
+    }
+
+    /// Encodes committed batches once for each subprotocol in use; `None` if there are none.
+    fn delivery(&self, batches: &[Arc<Batch>]) -> Option<Delivery> {
+        let first = batches.first()?;
+        let last = batches.last()?;
+        let (json, ndjson) = self.formats();
+        let mut count = 0;
+        let mut bytes = 0;
+        for batch in batches {
+            count += u64::from(batch.count);
+            bytes += batch.records.len() as u64;
+        }
+        self.part.meter.count(last.timestamp.0, count, bytes);
+        let owned: Vec<Batch> =
+            if json || ndjson { batches.iter().map(|batch| Batch::clone(batch)).collect() } else { Vec::new() };
+        // Nothing has expired yet: it was admitted a flush ago, and who reads it later looks again.
+        let encode = |format: Format| -> Bytes {
+            wire::encode_batches(&self.part.prefix, &owned, format, Timestamp(0), u64::MAX).bytes
+        };
+        Some(Delivery {
+            range: Some((first.base_offset, last.next_offset())),
+            count,
+            json: json.then(|| encode(Format::Json)),
+            ndjson: ndjson.then(|| encode(Format::Ndjson)),
+        })
+    }
+
+    fn formats(&self) -> (bool, bool) {
+        let any = |wants: fn(&Watcher) -> bool| self.watchers.iter().any(wants);
+        (any(|watcher| watcher.json), any(|watcher| watcher.ndjson))
+    }
+
+    /// One message to each hub that has subscribers here or publishers to answer.
+    fn send_out(&mut self, delivery: Option<Delivery>, settled: Vec<(Addr<HubActor>, Settled)>) {
+        let end = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        let mut receipts: Vec<(Addr<HubActor>, Vec<Settled>)> = Vec::new();
+        for (hub, settled) in settled {
+            match receipts.iter_mut().find(|(known, _)| *known == hub) {
+                Some((_, list)) => list.push(settled),
+                None => receipts.push((hub, vec![settled])),
+            }
+        }
+        if let Some(delivery) = delivery {
+            for watcher in &mut self.watchers {
+                let own = receipts.iter().position(|(hub, _)| *hub == watcher.hub);
+                let receipts = own.map(|index| receipts.swap_remove(index).1).unwrap_or_default();
+                let committed =
+                    Committed { part: self.part.clone(), end, delivery: Some(delivery.clone()), receipts };
+                match watcher.hub.try_send(committed) {
+                    Ok(()) => {}
+                    Err(SendError::Full(committed)) => {
+                        // The receipts must arrive and are bounded by what sessions have in flight;
+                        // the records are in the log, where the hub will read them.
+                        watcher.missed = true;
+                        watcher.hub.do_send(Settle(committed.receipts));
+                    }
+                    // That thread is gone, and its sessions with it.
+                    Err(SendError::Closed(_)) => {}
+                }
+            }
+        }
+        for (hub, receipts) in receipts {
+            hub.do_send(Settle(receipts));
+        }
+    }
+
+    fn settle(&mut self, receipt: Receipt, settlement: Settlement) {
+        let settled = receipt.settle(settlement);
+        self.send_out(None, settled.into_iter().collect());
+    }
+
+    /// Tells hubs that missed something where the end is.
+    fn tell_missed(&mut self) {
+        let end = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.missed) {
+            let committed = Committed { part: self.part.clone(), end, delivery: None, receipts: Vec::new() };
+            watcher.missed = matches!(watcher.hub.try_send(committed), Err(SendError::Full(_)));
+        }
+        self.watchers.retain(|watcher| watcher.hub.connected());
+    }
+
+    /// Sees to it that hubs are told what they missed, as soon as their mailboxes allow.
+    fn retry_missed(&mut self, ctx: &mut Context<Self>) {
+        if !self.retrying && self.watchers.iter().any(|watcher| watcher.missed) {
+            self.retrying = true;
+            ctx.run_later(HUB_RETRY, |actor, ctx| {
+                actor.retrying = false;
+                actor.tell_missed();
+                actor.retry_missed(ctx);
+            });
+        }
+    }
+
+    /// The store refused everything from `from` on: rolls back, and goes on under a new incarnation so
+    /// that nothing of the old one can be taken for new.
+    fn failed(&mut self, from: Offset, error: &StoreError, ctx: &mut Context<Self>) {
+        log::error!("partition {:?}: offsets from {from} on were not stored: {error}", self.part.key);
+        let waiting: Vec<_> = self.inflight.drain(..).collect();
+        for inflight in waiting {
+            self.settle(inflight.receipt, Settlement::Refused(refusal(error)));
+        }
+        self.state = None;
+        self.incarnation = self.shared.next_incarnation();
+        self.open(ctx);
+    }
+}
+
+/// What the records of an admitted draft are answered with.
+fn settlement(inflight: &Inflight, durability: DurabilityText) -> Settlement {
+    match (&inflight.outcomes, &inflight.batch) {
+        (Outcomes::AllStored, Some(batch)) => Settlement::AllStored { base: batch.base_offset, durability },
+        (Outcomes::AllStored, None) => Settlement::Each(Vec::new()),
+        (Outcomes::Each(outcomes), _) => Settlement::Each(
+            outcomes
+                .iter()
+                .map(|outcome| match outcome {
+                    Outcome::Stored(offset) => Ok(Stored { offset: *offset, duplicate: false, durability }),
+                    Outcome::Duplicate(offset) => Ok(Stored { offset: *offset, duplicate: true, durability }),
+                    Outcome::Refused(refusal) => Err(refusal.clone()),
+                })
+                .collect(),
+        ),
+    }
+}
+
+/// What a publisher is told of a failure of the store.
+pub fn refusal(error: &StoreError) -> Refusal {
+    let code = match error {
+        StoreError::Closed => ErrorCode::TopicNotFound,
+        StoreError::ShuttingDown => ErrorCode::ShuttingDown,
+        StoreError::Io { .. }
+        | StoreError::Locked { .. }
+        | StoreError::Version { .. }
+        | StoreError::Corrupt { .. } => ErrorCode::StorageFailed,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_APPENDS_MAX);
+        self.open(ctx);
+    }
+}
+
+impl Handler<Append> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
+        self.append(append);
+        self.retry_missed(ctx);
+    }
+}
+
+/// What the store's writer says.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StoreEvent(CommitEvent);
+
+impl Handler<StoreEvent> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, StoreEvent(event): StoreEvent, ctx: &mut Self::Context) {
+        match event {
+            _ if self.closed => {}
+            CommitEvent::Committed { incarnation, next_offset } if incarnation == self.incarnation => {
+                self.commit(next_offset);
+                self.retry_missed(ctx);
+            }
+            CommitEvent::Failed { incarnation, from_offset, error } if incarnation == self.incarnation => {
+                self.failed(from_offset, &error, ctx);
+            }
+            // Of a former incarnation, whose publishers were answered when it ended.
+            CommitEvent::Committed { .. } | CommitEvent::Failed { .. } => {}
+        }
+    }
+}
+
+/// A hub says which subprotocols its subscribers of this partition use; none of them ends the watch.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Watch {
+    /// The hub.
+    pub hub: Addr<HubActor>,
+    /// Whether any subscriber speaks `callboard.v1.json`.
+    pub json: bool,
+    /// Whether any subscriber speaks `callboard.v1.ndjson`.
+    pub ndjson: bool,
+}
+
+impl Handler<Watch> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
+        let Watch { hub, json, ndjson } = watch;
+        self.watchers.retain(|watcher| watcher.hub != hub);
+        if json || ndjson {
+            // Told the end at once, so that what was committed before this watch is not missed.
+            self.watchers.push(Watcher { hub, json, ndjson, missed: true });
+            self.tell_missed();
+            self.retry_missed(ctx);
+        }
+    }
+}
+
+/// The topic's configuration changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Configure(pub Arc<TopicSettings>);
+
+impl Handler<Configure> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Configure(topic): Configure, _: &mut Self::Context) {
+        self.topic = topic;
+    }
+}
+
+/// The topic was deleted: answers who waits, and ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+impl Handler<Close> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.sentinel.dismiss();
+        let waiting: Vec<_> = self.inflight.drain(..).collect();
+        for inflight in waiting {
+            self.settle(inflight.receipt, Settlement::Refused(deleted()));
+        }
+        self.closed = true;
+        self.inflight.clear();
+        ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());
+    }
+}
+
+fn deleted() -> Refusal {
+    Refusal::new(ErrorCode::TopicNotFound, "the topic was deleted")
+}
+
+/// Panics in the actor, as a fault of ours would.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InjectPanic;
+
+#[cfg(test)]
+impl Handler<InjectPanic> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+        panic!("injected");
+    }
+}
+
+/// Another TopicActor owns the partition from now on, because the former one died.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Adopt(pub Addr<TopicActor>);
+
+impl Handler<Adopt> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(owner): Adopt, _: &mut Self::Context) {
+        self.sentinel.partition_owner(owner.clone(), self.part.id);
+        self.owner = owner;
+    }
+}

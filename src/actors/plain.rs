@@ -1,0 +1,359 @@
+//! Plain subscriptions: every subscriber gets every record.
+//!
+//! Owns how a subscriber that is behind reads on from the log until it is live again. Lives on one worker
+//! thread, beside the hub that pushes to those who are live. A slow subscriber costs nobody else anything:
+//! it reads when its own outbox has room, from memory or on a reader thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use callboard_core::{
+    record::Batch,
+    subscription::{Offer, Overflow, Subscription, conflate},
+};
+use callboard_protocol::{
+    Offset,
+    name::Pattern,
+    server::ServerFrame,
+};
+
+use super::{
+    clock,
+    conn::Conn,
+    directory::{PartitionRef, Topic},
+    hub::{Delivery, Feed, Hub},
+    wire::{self, Format},
+};
+use crate::store::{GapReason, Page, StoreError};
+
+/// About how much is read for a subscriber at once.
+const PAGE_BYTES: usize = 128 << 10;
+/// About how much of its backlog a conflating subscriber is read at once.
+const CONFLATE_BYTES: usize = 4 << 20;
+/// How long to wait before a log that could not be read is tried again.
+const READ_RETRY: Duration = Duration::from_secs(1);
+
+/// One subscription of a session: to a topic, or to every topic that matches a pattern.
+pub struct Following {
+    /// The topic's name or the pattern, as the client wrote it.
+    pub target: Box<str>,
+    /// The pattern, if it is one.
+    pub pattern: Option<Pattern>,
+    /// What happens when the client is slower than the topic.
+    pub overflow: Overflow,
+    /// Records that may still be given over all partitions.
+    pub credit: Cell<Option<u64>>,
+    /// Its partitions.
+    pub parts: RefCell<Vec<Rc<PlainSubscription>>>,
+    /// Whose it is.
+    pub conn: Rc<Conn>,
+    /// Ended; nothing more is sent.
+    pub ended: Cell<bool>,
+}
+
+/// A subscription on one partition.
+pub struct PlainSubscription {
+    /// The subscription it is part of.
+    pub following: Rc<Following>,
+    /// The partition as this thread's hub follows it.
+    pub feed: Rc<Feed>,
+    state: RefCell<Subscription>,
+    /// In the connection's queue of those that have more to read.
+    queued: Cell<bool>,
+    /// A read is under way on a reader thread.
+    reading: Cell<bool>,
+    /// Was live and could not take a batch: this is when skip and conflate apply.
+    overflowed: Cell<bool>,
+}
+
+/// What a step of catching up came to.
+enum Step {
+    /// There may be more to do at once.
+    Again,
+    /// Live, ended, or waiting for credit or for a read.
+    Rest,
+}
+
+impl PlainSubscription {
+    /// A subscription that gets `from` first.
+    pub fn new(following: Rc<Following>, feed: Rc<Feed>, from: Offset) -> Self {
+        let mut state = Subscription::new(from, following.overflow, following.credit.get());
+        if from >= feed.end.get() {
+            state.advance(from, 0, feed.end.get());
+        }
+        Self {
+            following,
+            feed,
+            state: RefCell::new(state),
+            queued: Cell::new(false),
+            reading: Cell::new(false),
+            overflowed: Cell::new(false),
+        }
+    }
+
+    fn conn(&self) -> &Conn {
+        &self.following.conn
+    }
+
+    fn format(&self) -> Format {
+        self.conn().format
+    }
+
+    /// Whether it takes batches as they come.
+    pub fn is_live(&self) -> bool {
+        self.state.borrow().is_live()
+    }
+
+    /// Runs `change` on the state with the credit that all partitions share.
+    fn with_credit<T>(&self, change: impl FnOnce(&mut Subscription) -> T) -> T {
+        let mut state = self.state.borrow_mut();
+        let shared = self.following.credit.get();
+        if shared.is_some() {
+            state.set_credit(shared);
+        }
+        let outcome = change(&mut state);
+        if shared.is_some() {
+            self.following.credit.set(state.credit_left());
+        }
+        outcome
+    }
+
+    /// Gives it a committed batch, or says that it has to read (true).
+    pub fn offer(&self, delivery: &Delivery) -> bool {
+        let conn = self.conn();
+        let Some((base, next)) = delivery.range else {
+            if self.is_live() && conn.has_room() && self.spend_transient(delivery.count) {
+                conn.push(delivery.bytes(self.format()));
+            }
+            return false;
+        };
+        let was_live = self.is_live();
+        match self.with_credit(|state| state.offer(base, next, delivery.count, conn.has_room())) {
+            Offer::Push => {
+                conn.push(delivery.bytes(self.format()));
+                false
+            }
+            Offer::Behind => {
+                if was_live {
+                    self.overflowed.set(true);
+                }
+                true
+            }
+            Offer::Ignore => false,
+        }
+    }
+
+    fn spend_transient(&self, count: u64) -> bool {
+        match self.following.credit.get() {
+            None => true,
+            Some(credit) if credit >= count => {
+                self.following.credit.set(Some(credit - count));
+                true
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// The partition's end moved on without a batch: it has to read (true) if it has not got that far.
+    pub fn notice_end(&self, end: Offset) -> bool {
+        let mut state = self.state.borrow_mut();
+        if state.next() < end {
+            state.behind();
+        }
+        !state.is_live()
+    }
+
+    /// Puts it into its connection's queue of those that have more to read.
+    pub fn enqueue(self: &Rc<Self>) {
+        if !self.queued.get() && !self.reading.get() && !self.following.ended.get() {
+            self.queued.set(true);
+            self.conn().behind.borrow_mut().push_back(self.clone());
+        }
+    }
+
+    /// One step of catching up.
+    fn step(self: &Rc<Self>, hub: &Rc<Hub>) -> Step {
+        let end = self.feed.end.get();
+        let next = self.state.borrow().next();
+        if next >= end {
+            self.state.borrow_mut().advance(next, 0, end);
+            self.overflowed.set(false);
+            return Step::Rest;
+        }
+        if self.following.credit.get() == Some(0) {
+            return Step::Rest;
+        }
+        if self.overflowed.get() && self.following.overflow == Overflow::Skip {
+            let count = self.state.borrow_mut().skip_to(end);
+            self.skipped(count, end, "overflow");
+            self.overflowed.set(false);
+            return Step::Rest;
+        }
+        let Some(log) = self.feed.part.log() else { return Step::Rest };
+        let bytes_max = if self.is_conflating() { CONFLATE_BYTES } else { PAGE_BYTES };
+        if let Some(page) = log.read_cached(next, bytes_max) {
+            return self.give(&page);
+        }
+        self.reading.set(true);
+        let page = hub.shared.readers.run(move || log.read(next, bytes_max));
+        let (subscription, hub) = (self.clone(), hub.clone());
+        actix_rt::spawn(async move {
+            let page = page.await;
+            subscription.read_done(page.ok(), &hub).await;
+        });
+        Step::Rest
+    }
+
+    async fn read_done(self: Rc<Self>, page: Option<Result<Page, StoreError>>, hub: &Rc<Hub>) {
+        match page {
+            Some(Ok(page)) if !self.following.ended.get() => {
+                self.give(&page);
+            }
+            Some(Ok(_)) => {}
+            Some(Err(StoreError::Closed | StoreError::ShuttingDown)) => return,
+            Some(Err(error)) => {
+                log::error!("reading {:?} for a subscriber: {error}", self.feed.part.key);
+                tokio::time::sleep(READ_RETRY).await;
+            }
+            None => tokio::time::sleep(READ_RETRY).await,
+        }
+        self.reading.set(false);
+        self.enqueue();
+        pump(self.conn(), hub);
+    }
+
+    fn is_conflating(&self) -> bool {
+        self.overflowed.get() && self.following.overflow == Overflow::Conflate
+    }
+
+    /// Sends what was read and moves on.
+    fn give(&self, page: &Page) -> Step {
+        let end = self.feed.end.get();
+        let before = self.state.borrow().next();
+        if let Some(gap) = page.gap {
+            let reason = match gap.reason {
+                GapReason::Retention => "retention",
+                GapReason::Corrupt => "corrupt",
+            };
+            self.skipped(gap.next.since(before), gap.next, reason);
+            self.state.borrow_mut().advance(gap.next, 0, end);
+        }
+        if self.is_conflating() {
+            self.give_newest(&page.batches, end);
+        } else {
+            let limit = self.following.credit.get().unwrap_or(u64::MAX);
+            let prefix = &self.feed.part.prefix;
+            let encoded =
+                wire::encode_batches(prefix, &page.batches, self.format(), clock::now(), limit);
+            if encoded.next_offset > before {
+                self.with_credit(|state| state.advance(encoded.next_offset, encoded.count, end));
+            }
+            self.conn().push(encoded.bytes);
+        }
+        if self.state.borrow().next() == before {
+            // Nothing to be had although the end lies further on; the next commit brings it back.
+            log::warn!("nothing could be read at {before} of {:?}", self.feed.part.key);
+            return Step::Rest;
+        }
+        Step::Again
+    }
+
+    /// Sends the newest record of each key of what was read, and says how many were left out.
+    fn give_newest(&self, batches: &[Batch], end: Offset) {
+        let Some(last) = batches.last() else { return };
+        let credit = self.following.credit.get().unwrap_or(u64::MAX);
+        let newest = conflate(batches);
+        let mut chosen: Vec<Batch> = newest
+            .into_iter()
+            .map(|(batch, offset, range)| Batch {
+                base_offset: offset,
+                timestamp: batches[batch].timestamp,
+                count: 1,
+                records: batches[batch].records.slice(range),
+            })
+            .collect();
+        // What the credit does not reach is left out too: only the newest counts.
+        let surplus = (chosen.len() as u64).saturating_sub(credit) as usize;
+        chosen.drain(..surplus);
+        let total: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
+        let next = last.next_offset();
+        let left_out = total - chosen.len() as u64;
+        if left_out > 0 {
+            let resumes_at = chosen.first().map_or(next, |batch| batch.base_offset);
+            self.skipped(left_out, resumes_at, "overflow");
+        }
+        let prefix = &self.feed.part.prefix;
+        let encoded = wire::encode_batches(prefix, &chosen, self.format(), clock::now(), u64::MAX);
+        self.with_credit(|state| state.advance(next, encoded.count, end));
+        self.conn().push(encoded.bytes);
+    }
+
+    fn skipped(&self, count: u64, next_offset: Offset, reason: &str) {
+        if count > 0 {
+            let frame = ServerFrame::Skipped {
+                topic: &self.feed.topic.name,
+                partition: self.feed.part.id,
+                count,
+                next_offset,
+                reason,
+            };
+            self.conn().reply(|buffer| frame.push(buffer));
+        }
+    }
+}
+
+/// Lets the subscriptions of a connection that are behind read, in turn, while its outbox has room.
+pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
+    while conn.has_drained() {
+        let Some(subscription) = conn.behind.borrow_mut().pop_front() else { return };
+        subscription.queued.set(false);
+        if subscription.following.ended.get() || subscription.reading.get() {
+            continue;
+        }
+        if let Step::Again = subscription.step(hub) {
+            subscription.enqueue();
+        }
+    }
+}
+
+impl Following {
+    /// Follows one partition from an offset on.
+    pub fn attach(self: &Rc<Self>, hub: &Rc<Hub>, topic: &Arc<Topic>, part: &Arc<PartitionRef>, from: Offset) {
+        let feed = hub.feed(topic, part);
+        let subscription = Rc::new(PlainSubscription::new(self.clone(), feed.clone(), from));
+        self.parts.borrow_mut().push(subscription.clone());
+        feed.join(hub, &subscription, self.conn.format);
+        if !subscription.is_live() {
+            subscription.enqueue();
+        }
+    }
+
+    /// Allows so many records more.
+    pub fn add_credit(&self, add: u64, hub: &Rc<Hub>) {
+        let Some(credit) = self.credit.get() else { return };
+        self.credit.set(Some(credit.saturating_add(add)));
+        for subscription in self.parts.borrow().iter() {
+            if !subscription.is_live() {
+                subscription.enqueue();
+            }
+        }
+        pump(&self.conn, hub);
+    }
+
+    /// Ends it: nothing more is sent.
+    pub fn end(&self, hub: &Rc<Hub>) {
+        self.ended.set(true);
+        for subscription in self.parts.borrow_mut().drain(..) {
+            subscription.feed.leave(hub, &subscription, self.conn.format);
+        }
+    }
+
+    /// Whether a partition is followed already.
+    pub fn follows(&self, part: &PartitionRef) -> bool {
+        self.parts.borrow().iter().any(|subscription| subscription.feed.part.key == part.key)
+    }
+}
