@@ -31,7 +31,8 @@ pub(crate) struct RecentIds {
     /// because clients choose the ids.
     offsets: HashMap<Arc<[u8]>, Offset>,
     /// Offsets and timestamps ascend. Holds an id twice if it came again after its window had passed
-    /// and a later, longer window brought both back.
+    /// and opening the partition brought both back, with a longer window or after the clock went back;
+    /// then the later one answers, as it did before.
     order: VecDeque<Remembered>,
 }
 

@@ -43,6 +43,9 @@ enum Pace {
     Live,
     /// Reads on from the log; a batch pushed meanwhile would overtake what it reads.
     Reading,
+    /// Reads, and was told that something was missed: a page may be on its way that was read before
+    /// that, so the next one is not taken for the end.
+    Missed,
 }
 
 /// One plain subscription on one partition.
@@ -90,7 +93,9 @@ impl Subscription {
             self.spend(count);
             Offer::Push
         } else {
-            self.pace = Pace::Reading;
+            if self.is_live() {
+                self.pace = Pace::Reading;
+            }
             Offer::Behind
         }
     }
@@ -126,9 +131,10 @@ impl Subscription {
         self.credit
     }
 
-    /// Something may have been missed: it reads on from the log.
+    /// Offers may have been missed: it reads on from the log, and is live again after the second
+    /// [`Self::advance`] from now that reaches the end, or after [`Self::skip_to`].
     pub fn behind(&mut self) {
-        self.pace = Pace::Reading;
+        self.pace = Pace::Missed;
     }
 
     /// A page with `delivered` records was sent that ends before `next`; `end` is the log's end as the
@@ -136,10 +142,15 @@ impl Subscription {
     pub fn advance(&mut self, next: Offset, delivered: u64, end: Offset) {
         self.next = self.next.max(next);
         self.spend(delivered);
-        self.pace = self.pace_at(end);
+        self.pace = match self.pace {
+            Pace::Missed => Pace::Reading,
+            Pace::Live | Pace::Reading => self.pace_at(end),
+        };
     }
 
-    /// Leaves out what lies before `end` and returns how many records that is; none are sent.
+    /// Leaves out what lies before `end`, the log's end just now, and returns how many offsets that is.
+    ///
+    /// Not while a page is on its way, whose records would be sent after they were counted as left out.
     pub fn skip_to(&mut self, end: Offset) -> u64 {
         let left_out = end.since(self.next);
         self.next = self.next.max(end);

@@ -1,0 +1,94 @@
+//! What `callboard-core` and the pure parts of `callboard-protocol` promise, each promise a scenario.
+//!
+//! A scenario is a function that panics when the promise is broken. It has no clock, threads, files or
+//! true randomness, so that the same function runs as a native test and, compiled to WebAssembly, as an
+//! export that Node calls (`xtask/wasm/run.mjs`). Seeds are fixed: a failure names its seed and comes
+//! again. A new scenario is a `pub fn` in its module and a line in the list below.
+
+pub mod partition;
+pub mod pattern;
+pub mod position;
+mod random;
+pub mod record;
+pub mod subscription;
+pub mod time;
+pub mod topic;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+
+/// Makes a native test and a WebAssembly export of each scenario.
+macro_rules! scenarios {
+    ($($module:ident: $($name:ident)*;)*) => {
+        #[cfg(test)]
+        mod native {
+            $($(
+                #[test]
+                fn $name() {
+                    crate::$module::$name();
+                }
+            )*)*
+        }
+
+        #[cfg(target_arch = "wasm32")]
+        mod exported {
+            $($(
+                #[unsafe(no_mangle)]
+                extern "C" fn $name() {
+                    crate::wasm::keep_panic_message();
+                    crate::$module::$name();
+                }
+            )*)*
+        }
+    };
+}
+
+scenarios! {
+    partition:
+        random_schedules_agree_with_the_naive_partition
+        plain_draft_becomes_the_batch_without_a_copy
+        stored_records_close_the_gaps_of_refused_ones
+        repeat_of_a_failed_record_is_stored
+        window_of_zero_ignores_message_ids
+        repeat_is_answered_even_when_the_topic_is_full
+        record_bytes_max_bounds_content_and_not_its_encoding
+        empty_draft_stores_nothing
+        ids_beyond_the_bound_are_refused_until_the_window_passes;
+    pattern:
+        matching_agrees_with_the_naive_matcher
+        many_hashes_do_not_make_matching_slow
+        patterns_are_spelt_as_names_with_whole_word_wildcards
+        internal_topics_match_only_patterns_that_say_so;
+    position:
+        resume_goes_on_where_it_can_and_says_when_it_can_not
+        last_n_is_the_newest_of_the_whole_topic;
+    record:
+        records_come_out_as_they_went_in
+        every_flipped_bit_is_noticed
+        every_cut_is_noticed
+        hurt_length_near_the_address_space_is_refused
+        unknown_flag_is_corrupt
+        batch_from_an_offset_is_the_rest_of_it;
+    subscription:
+        reader_sees_every_record_once_in_order
+        skipper_sees_or_is_told_of_every_record
+        page_older_than_the_latest_offer_is_not_the_end
+        page_read_before_something_was_missed_is_not_the_end
+        credit_bounds_what_is_given
+        batch_half_read_is_read_on_and_not_pushed
+        subscription_is_small
+        conflate_agrees_with_the_naive_one;
+    time:
+        formatted_moments_are_read_back
+        known_moments_are_read
+        what_is_no_moment_is_refused;
+    topic:
+        hash_is_xxh64
+        keys_land_where_the_document_says
+        keys_spread_evenly_over_partitions
+        configuration_comes_back_from_its_json
+        configuration_takes_defaults_for_what_is_not_given
+        invalid_configuration_is_refused_by_its_field
+        patch_changes_only_what_it_names
+        patch_that_would_lose_records_is_a_conflict
+        durability_is_ordered_weakest_first;
+}
