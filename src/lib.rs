@@ -1,1 +1,10 @@
+//! Callboard: a message broker that a browser can speak to.
+//!
+//! Layout, from the inside out (see ARCHITECTURE.md):
+//! - [`store`]: where records are kept; a trait and its engines.
+//! - [`actors`]: the concurrency; who owns what.
+//! - [`web`]: HTTP and WebSocket; translates, decides nothing.
 
+pub mod actors;
+pub mod store;
+pub mod web;

@@ -269,7 +269,7 @@ impl BrokerActor {
         let config = match config {
             Some(config) => config,
             None if self.shared.settings.auto_create => self.config_of(None)?,
-            None => return Err(not_found(&name)),
+            None => return Err(not_found(name.as_str())),
         };
         self.create(name.clone(), config, ctx);
         if let Some(entry) = self.topics.get_mut(&name) {

@@ -14,10 +14,11 @@ use std::{
 
 use actix_rt::net::TcpStream;
 use bytes::Bytes;
-use callboard_protocol::{FrameId, Timestamp, TopicName, server::RecordResult};
+use callboard_protocol::{FrameId, Timestamp, TopicName, server::RecordResult, time::format_rfc3339};
 
 use super::{
     append::ConnId,
+    gateway::SessionInfo,
     plain::{Following, PlainSubscription},
     wire::{self, Format},
 };
@@ -285,6 +286,23 @@ impl Conn {
         self.outbox.borrow_mut().clear();
         self.outbox_bytes.set(0);
         self.wake();
+    }
+
+    /// What an administrator is shown of it.
+    pub fn describe(&self) -> SessionInfo {
+        SessionInfo {
+            id: self.session.to_string(),
+            remote: self.remote.to_string(),
+            client: self.client.to_string(),
+            subprotocol: self.format.subprotocol(),
+            connected_at: format_rfc3339(self.connected_at),
+            subscriptions: self.following.borrow().iter().map(|known| known.target.to_string()).collect(),
+            behind: self.following.borrow().iter().map(|known| known.behind_count()).sum(),
+            buffered_bytes: self.outbox_bytes.get(),
+            in_flight_bytes: self.in_flight_bytes.get(),
+            received: self.received.get(),
+            sent_bytes: self.sent_bytes.get(),
+        }
     }
 
     /// Lets the session's task look at the connection again.

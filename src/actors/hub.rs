@@ -26,6 +26,7 @@ use super::{
     clock,
     conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
     directory::{PartitionRef, Topic},
+    gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
     partition::Watch,
     plain::{Following, PlainSubscription, pump},
     wire::{FrameBuffer, Format},
@@ -36,6 +37,9 @@ use crate::store::PartitionKey;
 const MAILBOX_DELIVERIES_MAX: usize = 4096;
 /// Records of all sessions of a thread on their way to their partitions.
 const IN_FLIGHT_BYTES_ALL_MAX: usize = 256 << 20;
+
+const CLOSE_GOING_AWAY: u16 = 1001;
+const CLOSE_POLICY: u16 = 1008;
 
 /// What a worker thread shares among its sessions. Never crosses to another thread.
 pub struct Hub {
@@ -152,11 +156,6 @@ impl Hub {
         }
         conn.behind.take();
         self.release(conn.in_flight_bytes.replace(0));
-    }
-
-    /// How many connections this thread has.
-    pub fn conn_count(&self) -> usize {
-        self.conns.borrow().len()
     }
 
     /// The connections of this thread.
@@ -293,10 +292,14 @@ impl Hub {
     fn topic_opened(self: &Rc<Self>, topic: &Arc<Topic>) {
         let patterns = self.patterns.borrow().clone();
         for following in patterns {
-            let matches = following.pattern.as_ref().is_some_and(|pattern| pattern.matches(&topic.name));
-            if matches {
-                self.follow_new_parts(&following, topic);
-            }
+            self.follow_if_new(&following, topic);
+        }
+    }
+
+    /// Follows a topic that a pattern matches, if it does not yet.
+    pub fn follow_if_new(self: &Rc<Self>, following: &Rc<Following>, topic: &Arc<Topic>) {
+        if following.pattern.as_ref().is_some_and(|pattern| pattern.matches(&topic.name)) {
+            self.follow_new_parts(following, topic);
         }
     }
 
@@ -457,21 +460,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The bytes for a subprotocol. A follower that joined after they were made finds none; it will
-    /// have read them, because its watch is answered with the end.
-    pub fn bytes(&self, format: Format) -> Bytes {
+    /// The bytes for a subprotocol; none if its first follower joined after they were made.
+    pub fn bytes(&self, format: Format) -> Option<&Bytes> {
         match format {
-            Format::Json => self.json.clone(),
-            Format::Ndjson => self.ndjson.clone(),
-        }
-        .unwrap_or_default()
-    }
-
-    /// Whether it was made for a subprotocol.
-    pub fn has(&self, format: Format) -> bool {
-        match format {
-            Format::Json => self.json.is_some(),
-            Format::Ndjson => self.ndjson.is_some(),
+            Format::Json => self.json.as_ref(),
+            Format::Ndjson => self.ndjson.as_ref(),
         }
     }
 }
@@ -535,5 +528,44 @@ impl Handler<TopicClosed> for HubActor {
 
     fn handle(&mut self, TopicClosed(topic): TopicClosed, _: &mut Self::Context) {
         self.0.topic_closed(&topic);
+    }
+}
+
+impl Handler<ListSessions> for HubActor {
+    type Result = Vec<SessionInfo>;
+
+    fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
+        self.0.conns().iter().map(|conn| conn.describe()).collect()
+    }
+}
+
+impl Handler<Disconnect> for HubActor {
+    type Result = bool;
+
+    fn handle(&mut self, Disconnect(session): Disconnect, _: &mut Self::Context) -> Self::Result {
+        let found = self.0.conns().into_iter().find(|conn| conn.session.to_string() == session);
+        if let Some(conn) = &found {
+            conn.close(CLOSE_POLICY, "disconnected by an administrator");
+        }
+        found.is_some()
+    }
+}
+
+impl Handler<CountSessions> for HubActor {
+    type Result = usize;
+
+    fn handle(&mut self, _: CountSessions, _: &mut Self::Context) -> Self::Result {
+        self.0.conns.borrow().len()
+    }
+}
+
+impl Handler<Goodbye> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Goodbye, _: &mut Self::Context) {
+        for conn in self.0.conns() {
+            conn.reply(|buffer| ServerFrame::goaway_shutdown().push(buffer));
+            conn.close(CLOSE_GOING_AWAY, "shutting down");
+        }
     }
 }

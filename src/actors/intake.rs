@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use actix::Addr;
 use callboard_core::{
-    hash,
     partition::{Draft, DraftEntry},
     record::RecordParts,
     topic::{TopicConfig, partition_for_key},
@@ -19,7 +18,7 @@ use callboard_protocol::{
 };
 
 use super::{
-    append::{Append, Keep, Origin, Receipt, Reply},
+    append::{Append, Keep, Origin, Receipt, Reply, Slot},
     directory::{PartitionRef, Topic},
     partition::PartitionActor,
 };
@@ -141,6 +140,20 @@ impl Intake {
 }
 
 impl OpenDraft {
+    /// Which partition.
+    pub fn partition(&self) -> PartitionId {
+        self.part.id
+    }
+
+    /// Which records of a publish with several these are.
+    pub fn indices(&self) -> Vec<usize> {
+        let index = |reply: &Reply| match reply.slot {
+            Slot::Part { index, .. } => index,
+            Slot::Alone => 0,
+        };
+        self.replies.iter().map(index).collect()
+    }
+
     /// Bytes that will be in flight.
     pub fn bytes(&self) -> usize {
         self.draft.records.len()

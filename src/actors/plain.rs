@@ -125,16 +125,20 @@ impl PlainSubscription {
     /// Gives it a committed batch, or says that it has to read (true).
     pub fn offer(&self, delivery: &Delivery) -> bool {
         let conn = self.conn();
+        let Some(bytes) = delivery.bytes(self.format()) else {
+            // The partition did not know of this subprotocol's first follower yet.
+            return delivery.range.is_some_and(|(_, next)| self.notice_end(next));
+        };
         let Some((base, next)) = delivery.range else {
             if self.is_live() && conn.has_room() && self.spend_transient(delivery.count) {
-                conn.push(delivery.bytes(self.format()));
+                conn.push(bytes.clone());
             }
             return false;
         };
         let was_live = self.is_live();
         match self.with_credit(|state| state.offer(base, next, delivery.count, conn.has_room())) {
             Offer::Push => {
-                conn.push(delivery.bytes(self.format()));
+                conn.push(bytes.clone());
                 false
             }
             Offer::Behind => {
@@ -161,9 +165,7 @@ impl PlainSubscription {
     /// The partition's end moved on without a batch: it has to read (true) if it has not got that far.
     pub fn notice_end(&self, end: Offset) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.next() < end {
-            state.behind();
-        }
+        state.notice_end(end);
         !state.is_live()
     }
 
@@ -350,6 +352,11 @@ impl Following {
         for subscription in self.parts.borrow_mut().drain(..) {
             subscription.feed.leave(hub, &subscription, self.conn.format);
         }
+    }
+
+    /// How many of its partitions read from the log because the client is slower.
+    pub fn behind_count(&self) -> usize {
+        self.parts.borrow().iter().filter(|subscription| !subscription.is_live()).count()
     }
 
     /// Whether a partition is followed already.

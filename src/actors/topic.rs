@@ -77,12 +77,12 @@ impl TopicActor {
         for number in self.parts.len() as u32..self.config.partitions {
             let key = PartitionKey { topic: self.stored.id, partition: PartitionId(number) };
             let part = Arc::new(PartitionRef::new(key, &self.stored.name));
-            self.start(&part, ctx);
+            self.start_partition(&part, ctx);
             self.parts.push(Part { shared: part, ready: false, deaths: 0 });
         }
     }
 
-    fn start(&self, part: &Arc<PartitionRef>, ctx: &mut Context<Self>) {
+    fn start_partition(&self, part: &Arc<PartitionRef>, ctx: &mut Context<Self>) {
         let actor = PartitionActor::new(
             self.shared.clone(),
             self.settings(),
@@ -160,7 +160,7 @@ impl Actor for TopicActor {
             let part = self.parts[index].shared.clone();
             if part.addr().is_none_or(|addr| !addr.connected()) {
                 self.parts[index].ready = false;
-                self.start(&part, ctx);
+                self.start_partition(&part, ctx);
             } else if let Some(addr) = part.addr() {
                 addr.do_send(partition::Adopt(ctx.address()));
             }
@@ -204,7 +204,7 @@ impl Handler<PartitionDied> for TopicActor {
         let delay = (RESTART_DELAY * 2u32.saturating_pow(part.deaths - 1)).min(RESTART_DELAY_MAX);
         log::error!("partition {id} of {} died and is started again in {delay:?}", self.stored.name);
         let part = part.shared.clone();
-        ctx.run_later(delay, move |actor, ctx| actor.start(&part, ctx));
+        ctx.run_later(delay, move |actor, ctx| actor.start_partition(&part, ctx));
     }
 }
 

@@ -19,6 +19,16 @@ pub enum Format {
     Ndjson,
 }
 
+impl Format {
+    /// The name by which a client asks for it.
+    pub fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Json => "callboard.v1.json",
+            Self::Ndjson => "callboard.v1.ndjson",
+        }
+    }
+}
+
 /// An ndjson message is ended after this many bytes, so that no client has to take in a huge one.
 const NDJSON_MESSAGE_BYTES: usize = 256 << 10;
 /// What a `message` adds to its record, for guessing a buffer's size.

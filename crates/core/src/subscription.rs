@@ -137,6 +137,19 @@ impl Subscription {
         self.pace = Pace::Missed;
     }
 
+    /// The log reaches to `end`, and what lies before it was not offered: reads on if that is new to it.
+    pub fn notice_end(&mut self, end: Offset) {
+        self.offered = self.offered.max(end);
+        if self.next < end && self.is_live() {
+            self.pace = Pace::Reading;
+        }
+    }
+
+    /// Takes over the credit that is left, where several partitions share one.
+    pub fn set_credit(&mut self, credit: Option<u64>) {
+        self.credit = credit;
+    }
+
     /// A page with `delivered` records was sent that ends before `next`; `end` is the log's end as the
     /// page saw it. Live again when nothing is left between.
     pub fn advance(&mut self, next: Offset, delivered: u64, end: Offset) {

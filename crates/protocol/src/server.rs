@@ -277,6 +277,27 @@ pub fn push_refusal(buffer: &mut Vec<u8>, refusal: &Refusal) {
     }
 }
 
+/// Appends a `messages` up to and with the opening bracket; entries and `]}` follow. Without `id` it is
+/// the REST form, which has no `type`.
+pub fn messages(
+    buffer: &mut Vec<u8>,
+    id: Option<&FrameId>,
+    topic: &TopicName,
+    partition: PartitionId,
+    next_offset: Offset,
+) {
+    buffer.push(b'{');
+    if let Some(id) = id {
+        buffer.extend_from_slice(b"\"type\":\"messages\",\"id\":");
+        push_id(buffer, id);
+        buffer.push(b',');
+    }
+    let rest = format!(
+        "\"topic\":\"{topic}\",\"partition\":{partition},\"next_offset\":{next_offset},\"messages\":["
+    );
+    buffer.extend_from_slice(rest.as_bytes());
+}
+
 /// Offsets of the partitions of one topic, as `{"0":10,"1":4}`.
 pub type Offsets = std::collections::BTreeMap<PartitionId, Offset>;
 

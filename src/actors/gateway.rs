@@ -1,0 +1,259 @@
+//! What REST, SSE and other callers that are no session ask of the actors.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use callboard_core::topic::TopicConfig;
+use callboard_protocol::{
+    ErrorCode,
+    client::{Ack, NewRecord, topic_name},
+    error::Refusal,
+    server::RecordResult,
+};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    append::{Origin, Reply, Slot},
+    broker::{DeleteTopic, GetTopic, PatchTopic, Want},
+    directory::Topic,
+    intake::{Intake, Placing},
+};
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(ErrorCode::Internal, error.to_string())
+}
+
+/// The topic of this name as it is.
+///
+/// # Errors
+/// `topic_not_found`.
+pub fn topic(shared: &Shared, name: &str) -> Result<Arc<Topic>, Refusal> {
+    shared
+        .directory
+        .get(name)
+        .ok_or_else(|| Refusal::new(ErrorCode::TopicNotFound, format!("there is no topic {name}")))
+}
+
+/// The topic of this name, created if need be and allowed.
+///
+/// # Errors
+/// `invalid_argument` for a bad name, `topic_not_found`, `storage_failed`.
+pub async fn topic_or_new(shared: &Shared, name: &str, want: Want) -> Result<Arc<Topic>, Refusal> {
+    if matches!(want, Want::Auto)
+        && let Some(topic) = shared.directory.get(name)
+    {
+        return Ok(topic);
+    }
+    let name = topic_name(name)?;
+    shared.broker().send(GetTopic { name, want }).await.map_err(internal)?
+}
+
+/// Changes a topic's configuration; `patch` is a JSON object of the fields to change.
+///
+/// # Errors
+/// `topic_not_found`, `invalid_argument`, `conflict`, `storage_failed`.
+pub async fn patch_topic(shared: &Shared, name: &str, patch: String) -> Result<Arc<Topic>, Refusal> {
+    let name = name.to_owned();
+    shared.broker().send(PatchTopic { name, patch }).await.map_err(internal)?
+}
+
+/// Deletes a topic.
+///
+/// # Errors
+/// `topic_not_found`, `forbidden`, `storage_failed`.
+pub async fn delete_topic(shared: &Shared, name: &str) -> Result<(), Refusal> {
+    shared.broker().send(DeleteTopic(name.to_owned())).await.map_err(internal)?
+}
+
+/// Publishes records that stand alone each, and waits for what the level of ack promises.
+///
+/// # Errors
+/// Those that concern all records: `forbidden`, `shutting_down`.
+pub async fn publish(
+    shared: &Shared,
+    topic: &Topic,
+    records: Vec<Result<NewRecord<'_>, Refusal>>,
+    ack: Ack,
+) -> Result<Vec<RecordResult>, Refusal> {
+    if shared.is_shutting_down() {
+        return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
+    }
+    if topic.name.is_internal() {
+        return Err(Refusal::new(ErrorCode::Forbidden, "names that begin with $ are the broker's own"));
+    }
+    let mut intake = Intake::default();
+    let mut placing = Placing::new(topic);
+    let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
+    for (index, record) in records.into_iter().enumerate() {
+        let reply = Reply { id: None, slot: Slot::Part { pending: 0, index } };
+        let added = record.and_then(|record| intake.add(topic, &mut placing, &record, ack, reply));
+        results.push(added.err().map(RecordResult::Refused));
+    }
+    let mut waiting = Vec::new();
+    for open in intake.take() {
+        let (sender, settled) = oneshot::channel();
+        let (part, indices) = (open.partition(), open.indices());
+        let Some((addr, append)) = open.into_append(Origin::Caller(sender)) else { continue };
+        // Awaited, so a full mailbox makes this caller wait and nobody else; a dead one is told below.
+        if addr.send(append).await.is_ok() {
+            waiting.push((part, indices, settled));
+        }
+    }
+    for (part, indices, settled) in waiting {
+        let Ok(settlement) = settled.await else { continue };
+        for (place, index) in indices.into_iter().enumerate() {
+            results[index] = Some(match settlement.outcome(place) {
+                Some(Ok(stored)) => RecordResult::Stored(part, stored),
+                Some(Err(refusal)) => RecordResult::Refused(refusal),
+                None => RecordResult::Passed(part),
+            });
+        }
+    }
+    let lost = || RecordResult::Refused(internal("the partition failed; the outcome is unknown, try again"));
+    Ok(results.into_iter().map(|result| result.unwrap_or_else(lost)).collect())
+}
+
+/// A session as REST shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionInfo {
+    /// Its id, as `welcome` said it.
+    pub id: String,
+    /// Address and port of the client.
+    pub remote: String,
+    /// What the client calls itself.
+    pub client: String,
+    /// `callboard.v1.json` or `callboard.v1.ndjson`.
+    pub subprotocol: &'static str,
+    /// RFC 3339.
+    pub connected_at: String,
+    /// Topics and patterns that it follows.
+    pub subscriptions: Vec<String>,
+    /// How many of its partitions it reads from the log because it is slower than they are.
+    pub behind: usize,
+    /// Bytes that wait for its socket.
+    pub buffered_bytes: usize,
+    /// Bytes of its records that wait to be stored.
+    pub in_flight_bytes: usize,
+    /// Frames that came from it.
+    pub received: u64,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+}
+
+/// Asks a hub for its sessions.
+#[derive(Message)]
+#[rtype(result = "Vec<SessionInfo>")]
+pub struct ListSessions;
+
+/// Ends a session; answers whether it was there.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct Disconnect(pub String);
+
+/// Says goodbye to every session of a hub.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Goodbye;
+
+/// How many sessions a hub has.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub struct CountSessions;
+
+/// Every session, oldest first.
+pub async fn sessions(shared: &Shared) -> Vec<SessionInfo> {
+    let mut all = Vec::new();
+    for worker in shared.workers().iter() {
+        // A hub that is gone has no sessions.
+        all.extend(worker.hub.send(ListSessions).await.unwrap_or_default());
+    }
+    all.sort_by(|left, right| left.id.cmp(&right.id));
+    all
+}
+
+/// Ends one session with close code 1008; false if there is none of that id.
+pub async fn disconnect(shared: &Shared, id: &str) -> bool {
+    for worker in shared.workers().iter() {
+        if worker.hub.send(Disconnect(id.to_owned())).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
+}
+
+/// A topic as REST shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Its epoch.
+    pub epoch: String,
+    /// Its partitions.
+    pub partitions: Vec<PartitionInfo>,
+    /// What comes in, over all partitions.
+    pub rates: super::directory::Rates,
+    /// Its configuration.
+    pub config: TopicConfig,
+}
+
+/// A partition as REST shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionInfo {
+    /// Its number.
+    pub partition: u32,
+    /// The first offset kept.
+    pub first_offset: u64,
+    /// The next offset.
+    pub next_offset: u64,
+    /// Bytes kept.
+    pub bytes: u64,
+    /// What comes in.
+    pub rates: super::directory::Rates,
+}
+
+/// Describes a topic as it is now.
+pub fn describe(topic: &Topic) -> TopicInfo {
+    let now = super::clock::now().0;
+    let mut rates = super::directory::Rates::default();
+    let partitions = topic
+        .partitions()
+        .iter()
+        .map(|part| {
+            let log = part.log();
+            let own = part.meter.rates(now);
+            rates.records_in_per_s += own.records_in_per_s;
+            rates.bytes_in_per_s += own.bytes_in_per_s;
+            PartitionInfo {
+                partition: part.id.0,
+                first_offset: log.as_ref().map_or(0, |log| log.first_offset().0),
+                next_offset: log.as_ref().map_or(0, |log| log.next_offset().0),
+                bytes: log.as_ref().map_or(0, |log| log.bytes()),
+                rates: own,
+            }
+        })
+        .collect();
+    TopicInfo {
+        name: topic.name.to_string(),
+        epoch: topic.epoch.to_string(),
+        partitions,
+        rates,
+        config: TopicConfig::clone(&topic.config()),
+    }
+}
+
+/// Stops the actors: sessions are told, then the store settles and flushes what it was given.
+pub async fn shut_down(shared: &Shared) {
+    shared.set_shutting_down();
+    for worker in shared.workers().iter() {
+        // A hub that is gone has nobody to say goodbye to.
+        let _ = worker.hub.send(Goodbye).await;
+    }
+    match shared.store.shutdown().await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::error!("the store did not shut down cleanly: {error}"),
+        Err(_) => log::error!("the store did not say that it shut down"),
+    }
+}
+

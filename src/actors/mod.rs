@@ -1,0 +1,163 @@
+//! The concurrency: who owns what, and nothing else. Decisions are core's, bytes the store's.
+//!
+//! ```text
+//!            BrokerActor ──starts, restarts──▶ TopicActor ──starts, restarts──▶ PartitionActor
+//!   (registry, control plane)            (one topic)                   (single writer of one partition)
+//!                                                                        ▲ Append      │ Committed
+//!   worker thread:  socket ⇄ SessionActor ──────────────────────────────┘             ▼
+//!                      ▲                                                     HubActor (one a thread)
+//!                      └──────────── outbox ◀── one reference a batch ────────────────┘
+//! ```
+//!
+//! | message | from → to | promise |
+//! |---|---|---|
+//! | [`append::Append`] | session, REST → partition | kept in the order sent; answered once, also through a panic |
+//! | [`hub::Committed`] | partition → hub | in the order of offsets; if the mailbox is full the hub reads instead |
+//! | [`hub::Settle`] | partition → hub | never lost; bounded by what sessions have in flight |
+//! | [`partition::Watch`] | hub → partition | answered with the end, so that nothing in between is missed |
+//! | [`partition::StoreEvent`] | store's writer → partition | at most one a flush |
+//! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
+//!
+//! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
+//! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on
+//! from the log.
+
+pub mod append;
+pub mod broker;
+pub mod clock;
+pub mod conn;
+pub mod directory;
+pub mod gateway;
+pub mod hub;
+pub mod intake;
+pub mod pages;
+pub mod partition;
+pub mod plain;
+pub mod readers;
+pub mod session;
+pub mod topic;
+pub mod wire;
+
+use std::sync::{
+    Arc, OnceLock, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use actix::{Addr, ArbiterHandle};
+use callboard_core::topic::{Durability, TopicConfig};
+
+use crate::store::{Incarnation, PartitionKey, Store};
+
+/// What the actors are told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether a topic that does not exist is created by its first publish or subscribe.
+    pub auto_create: bool,
+    /// Whether nothing is kept on disk.
+    pub memory_only: bool,
+    /// Quiet time before a Ping.
+    pub heartbeat_ms: u64,
+    /// Silence that ends a session.
+    pub session_timeout_ms: u64,
+}
+
+/// A thread that sessions and partitions run on.
+#[derive(Clone)]
+pub struct Worker {
+    /// Its hub.
+    pub hub: Addr<hub::HubActor>,
+    /// Where to start an actor on it.
+    pub arbiter: ArbiterHandle,
+}
+
+/// What all threads share.
+pub struct Shared {
+    /// See [`Settings`].
+    pub settings: Settings,
+    /// Where records are kept.
+    pub store: Arc<dyn Store>,
+    /// The topics.
+    pub directory: directory::Directory,
+    /// Threads that may wait for a disk.
+    pub readers: readers::Readers,
+    workers: RwLock<Arc<[Worker]>>,
+    broker: OnceLock<Addr<broker::BrokerActor>>,
+    incarnations: AtomicU64,
+    shutting_down: AtomicBool,
+    ready: AtomicBool,
+}
+
+impl Shared {
+    /// What a broker starts with.
+    pub fn new(settings: Settings, store: Arc<dyn Store>, readers: readers::Readers) -> Self {
+        Self {
+            settings,
+            store,
+            directory: directory::Directory::default(),
+            readers,
+            workers: RwLock::new(Arc::new([])),
+            broker: OnceLock::new(),
+            incarnations: AtomicU64::new(0),
+            shutting_down: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// The workers that have come so far.
+    pub fn workers(&self) -> Arc<[Worker]> {
+        self.workers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_worker(&self, worker: Worker) {
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        *workers = workers.iter().cloned().chain([worker]).collect();
+    }
+
+    /// The worker of a partition: spread evenly, and the same after a restart of its actor.
+    fn arbiter_for(&self, key: PartitionKey) -> ArbiterHandle {
+        let workers = self.workers();
+        let index = (key.topic.0 + u64::from(key.partition.0)) as usize % workers.len();
+        workers[index].arbiter.clone()
+    }
+
+    /// The registry.
+    pub fn broker(&self) -> &Addr<broker::BrokerActor> {
+        self.broker.get().expect("the broker starts before anyone can ask for it")
+    }
+
+    fn set_broker(&self, broker: Addr<broker::BrokerActor>) {
+        // A second broker would be a fault of the caller; the first one stays.
+        let _ = self.broker.set(broker);
+    }
+
+    fn next_incarnation(&self) -> Incarnation {
+        Incarnation(self.incarnations.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn default_config(&self) -> TopicConfig {
+        let mut config = TopicConfig::default();
+        if self.settings.memory_only {
+            config.durability = Durability::Memory;
+        }
+        config
+    }
+
+    /// Whether the broker has begun to end.
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutting_down.load(Ordering::Acquire)
+    }
+
+    /// Refuses what is new from now on.
+    pub fn set_shutting_down(&self) {
+        self.shutting_down.store(true, Ordering::Release);
+    }
+
+    /// Whether every topic that is kept can be used.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) && !self.is_shutting_down()
+    }
+
+    fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+}

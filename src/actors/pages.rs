@@ -1,0 +1,229 @@
+//! Reading without following: pages for `fetch` and REST, and where a subscription begins.
+//!
+//! Everything here may ask a disk and so runs on a reader thread, except where it says otherwise.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use callboard_core::{
+    position::{PartitionRange, last_n, resume},
+    record::Batch,
+};
+use callboard_protocol::{
+    ErrorCode, Offset, PartitionId, Timestamp,
+    client::{From, Resume},
+    error::Refusal,
+    limits::{FETCH_BYTES_MAX, FETCH_RECORDS_DEFAULT, FETCH_RECORDS_MAX},
+    server::{self, Offsets},
+    time::parse_rfc3339,
+};
+
+use super::{
+    clock,
+    directory::Topic,
+    partition::refusal,
+    wire::{fields, is_expired},
+};
+use crate::store::{Gap, GapReason, Log};
+
+/// Records read for a page.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Entries of `messages`, with commas between and without brackets.
+    pub entries: Vec<u8>,
+    /// How many.
+    pub count: u64,
+    /// Where to read on.
+    pub next_offset: Offset,
+}
+
+/// How many records a page may have.
+pub fn page_limit(asked: Option<u64>) -> u64 {
+    asked.unwrap_or(FETCH_RECORDS_DEFAULT).min(FETCH_RECORDS_MAX)
+}
+
+/// Reads a page.
+///
+/// # Errors
+/// `offset_out_of_range` beyond the end, `expired` with the offset that lives, `storage_failed` where
+/// the record is hurt or the disk does not answer.
+pub fn fetch(log: &dyn Log, offset: Offset, limit: u64, now: Timestamp) -> Result<Fetched, Refusal> {
+    let (first, end) = (log.first_offset(), log.next_offset());
+    if offset > end {
+        let message = format!("offset {offset} lies beyond the end {end}");
+        return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
+    }
+    if offset < first {
+        let message = format!("offset {offset} was removed by retention; {first} is the first one kept");
+        return Err(Refusal::new(ErrorCode::Expired, message).with_next_offset(first));
+    }
+    let mut fetched = Fetched { entries: Vec::new(), count: 0, next_offset: offset };
+    let mut starts_expired = false;
+    while fetched.count < limit && fetched.next_offset < end && fetched.entries.len() < FETCH_BYTES_MAX {
+        let at = fetched.next_offset;
+        let page = log.read(at, FETCH_BYTES_MAX - fetched.entries.len()).map_err(|error| refusal(&error))?;
+        if let Some(gap) = page.gap {
+            if at == offset {
+                return Err(gap_refusal(gap));
+            }
+            fetched.next_offset = gap.next;
+        }
+        for batch in &page.batches {
+            if batch.base_offset == offset {
+                starts_expired = first_is_expired(batch, now);
+            }
+            push_entries(&mut fetched, batch, if starts_expired { 1 } else { limit }, now);
+        }
+        if starts_expired && fetched.count > 0 {
+            break;
+        }
+        if fetched.next_offset == at {
+            break;
+        }
+    }
+    if starts_expired {
+        let lives = fetched.next_offset.0 - fetched.count;
+        let message = format!("the record at {offset} has expired");
+        return Err(Refusal::new(ErrorCode::Expired, message).with_next_offset(Offset(lives)));
+    }
+    Ok(fetched)
+}
+
+fn gap_refusal(gap: Gap) -> Refusal {
+    let (code, what) = match gap.reason {
+        GapReason::Corrupt => (ErrorCode::StorageFailed, "are hurt on disk"),
+        GapReason::Retention => (ErrorCode::Expired, "were removed by retention"),
+    };
+    let message = format!("the records from {} up to {} {what}", gap.from, gap.next);
+    Refusal::new(code, message).with_next_offset(gap.next)
+}
+
+fn first_is_expired(batch: &Batch, now: Timestamp) -> bool {
+    batch.iter().next().is_some_and(|(_, parts)| is_expired(&parts, batch.timestamp, now))
+}
+
+fn push_entries(fetched: &mut Fetched, batch: &Batch, limit: u64, now: Timestamp) {
+    for (offset, parts) in batch.iter() {
+        if fetched.count == limit || fetched.entries.len() >= FETCH_BYTES_MAX {
+            return;
+        }
+        fetched.next_offset = offset.plus(1);
+        if is_expired(&parts, batch.timestamp, now) {
+            continue;
+        }
+        if fetched.count > 0 {
+            fetched.entries.push(b',');
+        }
+        server::push_entry(&mut fetched.entries, offset, batch.timestamp, &fields(&parts));
+        fetched.count += 1;
+    }
+}
+
+/// Where a subscription to one topic begins.
+#[derive(Clone, Debug)]
+pub struct Starts {
+    /// The first offset to give of each partition.
+    pub offsets: Offsets,
+    /// Whether nothing is missing between what was asked and this.
+    pub recovered: bool,
+}
+
+/// Finds where a subscription begins without asking a disk; `None` if one must be asked.
+pub fn starts_now(topic: &Topic, from: &From) -> Option<Starts> {
+    let each = |pick: fn(&dyn Log) -> Offset| Starts {
+        offsets: logs(topic).into_iter().map(|(id, log)| (id, pick(&*log))).collect(),
+        recovered: true,
+    };
+    match from {
+        From::Latest => Some(each(|log| log.next_offset())),
+        From::Earliest => Some(each(|log| log.first_offset())),
+        From::Resume(position) => Some(resumed(topic, position)),
+        From::Topics(topics) => {
+            Some(topics.get(topic.name.as_str()).map_or_else(
+                || each(|log| log.first_offset()),
+                |position| resumed(topic, position),
+            ))
+        }
+        From::Last(_) | From::Time(_) => None,
+    }
+}
+
+/// Finds where a subscription begins.
+///
+/// # Errors
+/// `invalid_argument` for a time that is none, `storage_failed`.
+pub fn starts(topic: &Topic, from: &From) -> Result<Starts, Refusal> {
+    let offsets = match from {
+        From::Time(text) => {
+            let time = parse_rfc3339(text).ok_or_else(|| {
+                Refusal::new(ErrorCode::InvalidArgument, "time is RFC 3339, as 2026-11-20T08:00:00Z")
+            })?;
+            let mut offsets = Offsets::new();
+            for (id, log) in logs(topic) {
+                offsets.insert(id, log.offset_at(time).map_err(|error| refusal(&error))?);
+            }
+            offsets
+        }
+        From::Last(count) => newest(topic, *count)?,
+        _ => return starts_now(topic, from).ok_or_else(|| Refusal::new(ErrorCode::Internal, "unreachable start")),
+    };
+    Ok(Starts { offsets, recovered: true })
+}
+
+fn logs(topic: &Topic) -> Vec<(PartitionId, Arc<dyn Log>)> {
+    topic.partitions().iter().filter_map(|part| part.log().map(|log| (part.id, log))).collect()
+}
+
+fn resumed(topic: &Topic, position: &Resume) -> Starts {
+    let same_epoch = position.epoch.as_ref().is_none_or(|epoch| *epoch == topic.epoch);
+    let mut starts = Starts { offsets: BTreeMap::new(), recovered: true };
+    for (id, log) in logs(topic) {
+        let range = PartitionRange { partition: id, first: log.first_offset(), next: log.next_offset() };
+        let start = resume(range, position.offsets.get(&id).copied(), same_epoch);
+        starts.recovered &= start.recovered;
+        starts.offsets.insert(id, start.offset);
+    }
+    starts
+}
+
+/// The newest `count` records of the whole topic, by timestamp.
+fn newest(topic: &Topic, count: u64) -> Result<Offsets, Refusal> {
+    let mut tails = Vec::new();
+    for (id, log) in logs(topic) {
+        let (first, end) = (log.first_offset(), log.next_offset());
+        let mut at = Offset(end.0.saturating_sub(count)).max(first);
+        let mut tail = Vec::new();
+        while at < end {
+            let page = log.read(at, FETCH_BYTES_MAX).map_err(|error| refusal(&error))?;
+            for batch in &page.batches {
+                tail.extend(batch.iter().map(|(offset, _)| (offset, batch.timestamp)));
+            }
+            if page.next_offset <= at {
+                break;
+            }
+            at = page.next_offset;
+        }
+        tails.push((id, end, tail));
+    }
+    Ok(last_n(count, &tails).into_iter().collect())
+}
+
+/// The offset from which the newest `count` records of one partition are read.
+pub fn last_of_partition(log: &dyn Log, count: u64) -> Offset {
+    Offset(log.next_offset().0.saturating_sub(count)).max(log.first_offset())
+}
+
+/// A page, from a reader thread.
+///
+/// # Errors
+/// As [`fetch`], and `internal` if the reader failed.
+pub async fn fetch_page(
+    readers: &super::readers::Readers,
+    log: Arc<dyn Log>,
+    offset: Offset,
+    limit: u64,
+) -> Result<Fetched, Refusal> {
+    readers
+        .run(move || fetch(&*log, offset, limit, clock::now()))
+        .await
+        .unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed")))
+}

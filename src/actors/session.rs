@@ -1,0 +1,359 @@
+//! SessionActor: one WebSocket connection.
+//!
+//! Reads frames and hands each on: records to their partitions, subscriptions to this thread's hub. What
+//! goes out is written by the hub through [`Conn`]. Frames are handled in the order in which they came; one
+//! that must wait (a topic that is being created, a disk) makes those behind it wait, and the socket is not
+//! read from meanwhile.
+
+mod requests;
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use actix::prelude::*;
+use actix_http::ws::{OpCode, Parser};
+use bytes::BytesMut;
+use callboard_protocol::{
+    ErrorCode,
+    error::Refusal,
+    limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX},
+    server::{self, ServerFrame},
+};
+use futures_util::Stream;
+
+use super::{
+    append::{Append, Origin},
+    conn::{Conn, Phase},
+    directory::Topic,
+    hub::Hub,
+    intake::Intake,
+    partition::PartitionActor,
+    wire::{Format, pong_frame},
+};
+
+/// The socket is read in pieces of this size into a buffer that all sessions of a thread share.
+const READ_BYTES: usize = 64 << 10;
+/// The longest header of a WebSocket frame.
+const HEADER_BYTES_MAX: usize = 14;
+
+const CLOSE_NORMAL: u16 = 1000;
+const CLOSE_PROTOCOL: u16 = 1002;
+const CLOSE_UNSUPPORTED: u16 = 1003;
+const CLOSE_NOT_UTF8: u16 = 1007;
+const CLOSE_TOO_LARGE: u16 = 1009;
+
+thread_local! {
+    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::new());
+}
+
+/// See the module.
+pub struct SessionActor {
+    hub: Rc<Hub>,
+    conn: Rc<Conn>,
+    intake: Intake,
+    /// The begin of a WebSocket frame whose rest has not come, or what must wait.
+    unread: BytesMut,
+    /// Frames of a message that must wait for the one before them.
+    lines: BytesMut,
+    /// A message that comes in fragments.
+    fragments: Option<BytesMut>,
+    /// The topic that the last frame named; most sessions publish to one.
+    last_topic: Option<Arc<Topic>>,
+    /// Why the topic that a waiting frame needs is not to be had.
+    denied: Option<Refusal>,
+    /// Appends that found a mailbox full, in order.
+    unsent: VecDeque<(Addr<PartitionActor>, Append)>,
+}
+
+/// What a frame means for those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// They go on.
+    Done,
+    /// They wait until [`SessionActor::resume`].
+    Wait,
+    /// They wait, and so does this one: it is handled again.
+    Again,
+}
+
+impl SessionActor {
+    /// Starts a session on this thread.
+    pub fn start_on(hub: Rc<Hub>, conn: Rc<Conn>) {
+        hub.add(conn.clone());
+        conn.reply(|buffer| {
+            ServerFrame::welcome(conn.session.to_string(), hub.shared.settings.heartbeat_ms).push(buffer);
+        });
+        Self {
+            hub,
+            conn,
+            intake: Intake::default(),
+            unread: BytesMut::new(),
+            lines: BytesMut::new(),
+            fragments: None,
+            last_topic: None,
+            denied: None,
+            unsent: VecDeque::new(),
+        }
+        .start();
+    }
+
+    fn came(&mut self, data: BytesMut, ctx: &mut Context<Self>) {
+        self.conn.is_active.set(true);
+        if self.conn.phase() != Phase::Open {
+            return; // Only drained, so that the Close gets through.
+        }
+        if self.unread.is_empty() {
+            self.read_frames(data, ctx);
+        } else {
+            let mut all = std::mem::take(&mut self.unread);
+            all.extend_from_slice(&data);
+            self.read_frames(all, ctx);
+        }
+    }
+
+    /// Takes WebSocket frames off the front of `data`, and keeps what is left.
+    fn read_frames(&mut self, mut data: BytesMut, ctx: &mut Context<Self>) {
+        while !self.conn.paused.get() && self.conn.phase() == Phase::Open {
+            if declared_len(&data).is_some_and(|length| length > MESSAGE_BYTES_MAX as u64) {
+                self.too_large();
+                break;
+            }
+            match Parser::parse(&mut data, true, MESSAGE_BYTES_MAX + HEADER_BYTES_MAX) {
+                Ok(Some((is_final, opcode, payload))) => {
+                    self.ws_frame(is_final, opcode, payload.unwrap_or_default(), ctx);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.conn.close(CLOSE_PROTOCOL, &error.to_string());
+                    break;
+                }
+            }
+        }
+        self.send_drafts(ctx);
+        if !data.is_empty() && self.conn.phase() == Phase::Open {
+            // Copied, so that the shared buffer is free for the next session.
+            self.unread = BytesMut::from(&data[..]);
+        }
+    }
+
+    fn too_large(&mut self) {
+        let refusal = Refusal::new(
+            ErrorCode::FrameTooLarge,
+            format!("a message has at most {MESSAGE_BYTES_MAX} bytes, and a frame {FRAME_BYTES_MAX}"),
+        );
+        self.conn.reply(|buffer| server::error(buffer, None, &refusal, None));
+        self.conn.close(CLOSE_TOO_LARGE, "frame too large");
+    }
+
+    fn ws_frame(&mut self, is_final: bool, opcode: OpCode, payload: BytesMut, ctx: &mut Context<Self>) {
+        match opcode {
+            OpCode::Text if self.fragments.is_some() => {
+                self.conn.close(CLOSE_PROTOCOL, "a new message began inside a fragmented one");
+            }
+            OpCode::Text if is_final => self.message(payload, ctx),
+            OpCode::Text => self.fragments = Some(payload),
+            OpCode::Continue => self.fragment(is_final, &payload, ctx),
+            OpCode::Binary => self.conn.close(CLOSE_UNSUPPORTED, "messages are text"),
+            OpCode::Ping => self.conn.push(pong_frame(&payload)),
+            OpCode::Pong => {}
+            OpCode::Close => {
+                let code = payload.first_chunk().map_or(CLOSE_NORMAL, |code| u16::from_be_bytes(*code));
+                let echo = if (1000..5000).contains(&code) { code } else { CLOSE_PROTOCOL };
+                self.send_drafts(ctx);
+                self.conn.close(echo, "");
+            }
+            OpCode::Bad => self.conn.close(CLOSE_PROTOCOL, "unknown opcode"),
+        }
+    }
+
+    fn fragment(&mut self, is_final: bool, payload: &BytesMut, ctx: &mut Context<Self>) {
+        let Some(mut message) = self.fragments.take() else {
+            return self.conn.close(CLOSE_PROTOCOL, "a continuation without a begin");
+        };
+        if message.len() + payload.len() > MESSAGE_BYTES_MAX {
+            return self.too_large();
+        }
+        message.extend_from_slice(payload);
+        if is_final {
+            self.message(message, ctx);
+        } else {
+            self.fragments = Some(message);
+        }
+    }
+
+    fn message(&mut self, message: BytesMut, ctx: &mut Context<Self>) {
+        if std::str::from_utf8(&message).is_err() {
+            return self.conn.close(CLOSE_NOT_UTF8, "messages are UTF-8");
+        }
+        self.handle_lines(message, ctx);
+    }
+
+    /// Handles the frames of a message, and keeps those that must wait.
+    fn handle_lines(&mut self, message: BytesMut, ctx: &mut Context<Self>) {
+        let text = std::str::from_utf8(&message).expect("checked when the message came");
+        let mut start = 0;
+        while start < text.len() {
+            let end = match self.conn.format {
+                Format::Json => text.len(),
+                Format::Ndjson => text[start..].find('\n').map_or(text.len(), |length| start + length),
+            };
+            let line = &text[start..end];
+            let next = (end + 1).min(text.len());
+            if !line.trim_ascii().is_empty() || self.conn.format == Format::Json {
+                let flow = self.frame(line, ctx);
+                if flow != Flow::Done {
+                    self.conn.paused.set(true);
+                    let rest = if flow == Flow::Again { start } else { next };
+                    self.lines = BytesMut::from(&message[rest..]);
+                    return;
+                }
+            }
+            start = next;
+        }
+        if text.is_empty() {
+            self.frame("", ctx);
+        }
+    }
+
+    /// Goes on after a wait, with the frames that waited and then with what came meanwhile.
+    fn resume(&mut self, ctx: &mut Context<Self>) {
+        self.conn.paused.set(false);
+        let lines = std::mem::take(&mut self.lines);
+        if !lines.is_empty() {
+            self.handle_lines(lines, ctx);
+        }
+        if !self.conn.paused.get() {
+            let unread = std::mem::take(&mut self.unread);
+            self.read_frames(unread, ctx);
+        } else {
+            self.send_drafts(ctx);
+        }
+        self.conn.wake();
+    }
+
+    /// Sends what was collected to its partitions, one message each.
+    fn send_drafts(&mut self, ctx: &mut Context<Self>) {
+        if self.intake.is_empty() {
+            return;
+        }
+        for open in self.intake.take() {
+            self.hub.hold(&self.conn, open.bytes());
+            let origin = Origin::Session(self.hub.addr.clone(), self.conn.id);
+            let Some((addr, append)) = open.into_append(origin) else { continue };
+            if self.unsent.is_empty() {
+                // A closed mailbox drops the append, and its receipt answers.
+                if let Err(SendError::Full(append)) = addr.try_send(append) {
+                    self.unsent.push_back((addr, append));
+                }
+            } else {
+                self.unsent.push_back((addr, append));
+            }
+        }
+        if !self.unsent.is_empty() && !self.conn.paused.replace(true) {
+            self.send_next(ctx);
+        }
+    }
+
+    /// Waits for a full mailbox, and then sends the next append that waits.
+    fn send_next(&mut self, ctx: &mut Context<Self>) {
+        let Some((addr, append)) = self.unsent.pop_front() else {
+            return self.resume(ctx);
+        };
+        let sent = addr.send(append).into_actor(self).map(|_, session, ctx| session.send_next(ctx));
+        ctx.spawn(sent);
+    }
+}
+
+/// The length that a WebSocket frame says it has, if enough of its header has come.
+fn declared_len(data: &[u8]) -> Option<u64> {
+    match data.get(1)? & 0x7f {
+        126 => data.get(2..4)?.try_into().ok().map(|bytes| u64::from(u16::from_be_bytes(bytes))),
+        127 => data.get(2..10)?.try_into().ok().map(u64::from_be_bytes),
+        short => Some(u64::from(short)),
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.add_stream(SocketEvents { hub: self.hub.clone(), conn: self.conn.clone() });
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.hub.remove(&self.conn);
+    }
+}
+
+impl Drop for SessionActor {
+    /// After a panic as well: the hub must not keep a connection that nobody reads from.
+    fn drop(&mut self) {
+        self.conn.die();
+        self.hub.remove(&self.conn);
+    }
+}
+
+/// What the socket can do.
+enum SocketEvent {
+    /// These bytes came.
+    Came(BytesMut),
+    /// It takes more of what waits.
+    Writable,
+}
+
+/// The events of one socket, as long as it lives.
+struct SocketEvents {
+    hub: Rc<Hub>,
+    conn: Rc<Conn>,
+}
+
+impl Stream for SocketEvents {
+    type Item = SocketEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<SocketEvent>> {
+        let conn = &self.conn;
+        conn.park(cx);
+        if conn.phase() == Phase::Dead {
+            return Poll::Ready(None);
+        }
+        if conn.poll_writable(cx).is_ready() {
+            return Poll::Ready(Some(SocketEvent::Writable));
+        }
+        if !self.hub.may_read(conn) {
+            return Poll::Pending;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.reserve(READ_BYTES);
+            match conn.poll_read(cx, scratch) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Some(SocketEvent::Came(scratch.split()))),
+                Poll::Ready(_) => {
+                    conn.die();
+                    Poll::Ready(None)
+                }
+            }
+        })
+    }
+}
+
+impl StreamHandler<SocketEvent> for SessionActor {
+    fn handle(&mut self, event: SocketEvent, ctx: &mut Self::Context) {
+        match event {
+            SocketEvent::Came(data) => self.came(data, ctx),
+            SocketEvent::Writable => {
+                self.conn.flush();
+                super::plain::pump(&self.conn, &self.hub);
+            }
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,418 @@
+//! What each frame asks for, and how it is answered.
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use actix::prelude::*;
+use callboard_core::subscription::Overflow;
+use callboard_protocol::{
+    ErrorCode, FrameId, TopicName,
+    client::{
+        self, Ack, BadFrame, ClientFrame, Credit, Declare, Fetch, From, NewRecord, Publish, Records, Request,
+        Subscribe, Target, topic_name,
+    },
+    error::Refusal,
+    limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
+    name::Pattern,
+    server::{self, FollowedTopic, RecordResult, ServerFrame},
+};
+
+use super::{Flow, SessionActor};
+use crate::actors::{
+    append::{Reply, Slot},
+    broker::{GetTopic, Want},
+    clock,
+    conn::PendingPublish,
+    directory::Topic,
+    gateway,
+    hub::record_result,
+    intake::Placing,
+    pages::{self, Starts},
+    plain::{Following, pump},
+    wire::FrameBuffer,
+};
+
+/// A topic that a frame names.
+enum Found {
+    /// It is there.
+    Topic(Arc<Topic>),
+    /// It is being created; the frame has to come again.
+    Creating,
+    /// It is not to be had.
+    Denied(Refusal),
+}
+
+impl SessionActor {
+    /// Handles one frame.
+    pub(super) fn frame(&mut self, line: &str, ctx: &mut Context<Self>) -> Flow {
+        if line.len() > FRAME_BYTES_MAX {
+            self.too_large();
+            return Flow::Done;
+        }
+        let frame = match ClientFrame::decode(line) {
+            Ok(frame) => frame,
+            Err(BadFrame { id, refusal }) => return self.refuse(id.as_ref(), &refusal),
+        };
+        let ClientFrame { id, request } = frame;
+        let flow = match request {
+            Request::Publish(publish) => self.publish(id, *publish, ctx),
+            other => {
+                // What was published before it must be on its way before it is looked at.
+                self.send_drafts(ctx);
+                if self.conn.paused.get() {
+                    return Flow::Again;
+                }
+                match other {
+                    Request::Publish(_) => Flow::Done,
+                    Request::Subscribe(subscribe) => self.subscribe(id, *subscribe, ctx),
+                    Request::Unsubscribe(target) => self.unsubscribe(id, &target),
+                    Request::Credit(credit) => self.credit(id, &credit),
+                    Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
+                    Request::Declare(declare) => self.declare(id, declare, ctx),
+                    Request::Ping => {
+                        self.conn.reply(|buffer| ServerFrame::Pong { id: id.as_ref() }.push(buffer));
+                        Flow::Done
+                    }
+                }
+            }
+        };
+        if flow != Flow::Again {
+            self.conn.received.set(self.conn.received.get() + 1);
+        }
+        flow
+    }
+
+    fn refuse(&self, id: Option<&FrameId>, refusal: &Refusal) -> Flow {
+        self.conn.reply(|buffer| server::error(buffer, id, refusal, None));
+        Flow::Done
+    }
+
+    fn ok(&self, id: Option<&FrameId>) -> Flow {
+        if let Some(id) = id {
+            self.conn.reply(|buffer| ServerFrame::Ok { id }.push(buffer));
+        }
+        Flow::Done
+    }
+
+    fn cached_topic(&mut self, name: &str) -> Option<Arc<Topic>> {
+        if let Some(topic) = &self.last_topic
+            && topic.name.as_str() == name
+            && !topic.is_deleted()
+        {
+            return Some(topic.clone());
+        }
+        self.last_topic = self.hub.shared.directory.get(name);
+        self.last_topic.clone()
+    }
+
+    /// The topic that a frame names, created if need be and allowed.
+    fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
+        if let Some(topic) = self.cached_topic(name) {
+            return Found::Topic(topic);
+        }
+        if let Some(refusal) = self.denied.take() {
+            return Found::Denied(refusal);
+        }
+        let name = match topic_name(name) {
+            Ok(name) => name,
+            Err(refusal) => return Found::Denied(refusal),
+        };
+        let asked = self.hub.shared.broker().send(GetTopic { name, want: Want::Auto });
+        ctx.spawn(asked.into_actor(self).map(|answer, session, ctx| {
+            match answer {
+                Ok(Ok(topic)) => session.last_topic = Some(topic),
+                Ok(Err(refusal)) => session.denied = Some(refusal),
+                Err(error) => session.denied = Some(Refusal::new(ErrorCode::Internal, error.to_string())),
+            }
+            session.resume(ctx);
+        }));
+        Found::Creating
+    }
+
+    fn publish(&mut self, id: Option<FrameId>, publish: Publish<'_>, ctx: &mut Context<Self>) -> Flow {
+        if self.hub.shared.is_shutting_down() {
+            let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
+            return self.refuse(id.as_ref(), &refusal);
+        }
+        if publish.topic.starts_with('$') {
+            let refusal = Refusal::new(ErrorCode::Forbidden, "names that begin with $ are the broker's own");
+            return self.refuse(id.as_ref(), &refusal);
+        }
+        let topic = match self.topic_or_new(&publish.topic, ctx) {
+            Found::Topic(topic) => topic,
+            Found::Creating => return Flow::Again,
+            Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
+        };
+        let mut placing = Placing::new(&topic);
+        match publish.records {
+            Records::One(record) => {
+                let error_id = id.clone();
+                let id = if publish.ack == Ack::None { None } else { id };
+                let reply = Reply { id, slot: Slot::Alone };
+                if let Err(refusal) = self.intake.add(&topic, &mut placing, &record, publish.ack, reply) {
+                    return self.refuse(error_id.as_ref(), &refusal);
+                }
+            }
+            Records::Many(records) => self.publish_many(id, &topic, publish.ack, records, &mut placing),
+        }
+        if self.intake.is_large() {
+            self.send_drafts(ctx);
+            if self.conn.paused.get() {
+                return Flow::Wait;
+            }
+        }
+        Flow::Done
+    }
+
+    fn publish_many(
+        &mut self,
+        id: Option<FrameId>,
+        topic: &Topic,
+        ack: Ack,
+        records: Vec<Result<NewRecord<'_>, Refusal>>,
+        placing: &mut Placing,
+    ) {
+        let count = records.len();
+        let pending = self.conn.pending.borrow_mut().insert(PendingPublish {
+            id,
+            topic: topic.name.clone(),
+            results: vec![None; count],
+            missing: count,
+            silent: ack == Ack::None,
+        });
+        let mut frames = FrameBuffer::new(self.conn.format, 0);
+        for (index, record) in records.into_iter().enumerate() {
+            let reply = Reply { id: None, slot: Slot::Part { pending, index } };
+            let added = record.and_then(|record| self.intake.add(topic, placing, &record, ack, reply));
+            if let Err(refusal) = added {
+                record_result(&self.conn, pending, index, RecordResult::Refused(refusal), &mut frames);
+            }
+        }
+        self.conn.push(frames.finish());
+    }
+
+    fn subscribe(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
+        let following = self.conn.following.borrow();
+        let refusal = if following.iter().any(|known| *known.target == *subscribe.topic) {
+            let message = format!("this session follows {} already", subscribe.topic);
+            Some(Refusal::new(ErrorCode::Conflict, message))
+        } else if following.len() >= SUBSCRIPTIONS_MAX {
+            let message = format!("a session has at most {SUBSCRIPTIONS_MAX} subscriptions");
+            Some(Refusal::new(ErrorCode::InvalidArgument, message))
+        } else {
+            None
+        };
+        drop(following);
+        if let Some(refusal) = refusal {
+            return self.refuse(id.as_ref(), &refusal);
+        }
+        if Pattern::is_pattern(&subscribe.topic) {
+            return self.subscribe_pattern(id, subscribe, ctx);
+        }
+        if matches!(subscribe.from, From::Topics(_)) {
+            let refusal = Refusal::new(ErrorCode::InvalidArgument, "from.topics goes with a pattern");
+            return self.refuse(id.as_ref(), &refusal);
+        }
+        let topic = match self.topic_or_new(&subscribe.topic, ctx) {
+            Found::Topic(topic) => topic,
+            Found::Creating => return Flow::Again,
+            Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
+        };
+        if let Some(starts) = pages::starts_now(&topic, &subscribe.from) {
+            self.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts);
+            return Flow::Done;
+        }
+        let (asked, from) = (topic.clone(), subscribe.from.clone());
+        let starts = self.hub.shared.readers.run(move || pages::starts(&asked, &from));
+        ctx.spawn(starts.into_actor(self).map(move |starts, session, ctx| {
+            match starts.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
+                Ok(starts) => session.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts),
+                Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
+            }
+            session.resume(ctx);
+        }));
+        Flow::Wait
+    }
+
+    fn follow(&self, subscribe: &Subscribe, pattern: Option<Pattern>) -> Rc<Following> {
+        let following = Rc::new(Following {
+            target: subscribe.topic.as_str().into(),
+            pattern,
+            overflow: match subscribe.overflow {
+                client::Overflow::Read => Overflow::Read,
+                client::Overflow::Skip => Overflow::Skip,
+                client::Overflow::Conflate => Overflow::Conflate,
+            },
+            credit: std::cell::Cell::new(subscribe.credit),
+            parts: std::cell::RefCell::default(),
+            conn: self.conn.clone(),
+            ended: std::cell::Cell::new(false),
+        });
+        self.conn.following.borrow_mut().push(following.clone());
+        following
+    }
+
+    fn subscribed_topic(
+        &self,
+        id: Option<&FrameId>,
+        subscribe: &Subscribe,
+        topic: &Arc<Topic>,
+        starts: &Starts,
+    ) {
+        if let Some(id) = id {
+            let (name, epoch, offsets) = (&topic.name, &topic.epoch, &starts.offsets);
+            let recovered = starts.recovered;
+            self.conn.reply(|buffer| {
+                ServerFrame::SubscribedTopic { id: Some(id), topic: name, epoch, offsets, recovered }.push(buffer);
+            });
+        }
+        let following = self.follow(subscribe, None);
+        self.attach(&following, topic, starts);
+        pump(&self.conn, &self.hub);
+    }
+
+    fn attach(&self, following: &Rc<Following>, topic: &Arc<Topic>, starts: &Starts) {
+        for part in topic.partitions().iter() {
+            if let Some(from) = starts.offsets.get(&part.id) {
+                following.attach(&self.hub, topic, part, *from);
+            }
+        }
+    }
+
+    fn subscribe_pattern(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
+        let pattern = match Pattern::parse(&subscribe.topic) {
+            Ok(pattern) => pattern,
+            Err(error) => {
+                let refusal = Refusal::new(ErrorCode::InvalidArgument, error.to_string());
+                return self.refuse(id.as_ref(), &refusal);
+            }
+        };
+        let topics = self.hub.shared.directory.all();
+        let matching: Vec<_> = topics.into_iter().filter(|topic| pattern.matches(&topic.name)).collect();
+        let from = subscribe.from.clone();
+        let asked = matching.clone();
+        // A disk may have to be asked of any of them.
+        let starts = self.hub.shared.readers.run(move || {
+            asked.iter().map(|topic| pages::starts(topic, &from)).collect::<Result<Vec<_>, _>>()
+        });
+        ctx.spawn(starts.into_actor(self).map(move |starts, session, ctx| {
+            match starts.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
+                Ok(starts) => session.subscribed_pattern(id.as_ref(), &subscribe, pattern, &matching, &starts),
+                Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
+            }
+            session.resume(ctx);
+        }));
+        Flow::Wait
+    }
+
+    fn subscribed_pattern(
+        &self,
+        id: Option<&FrameId>,
+        subscribe: &Subscribe,
+        pattern: Pattern,
+        matching: &[Arc<Topic>],
+        starts: &[Starts],
+    ) {
+        let is_resume = matches!(subscribe.from, From::Topics(_) | From::Resume(_));
+        let topics: BTreeMap<TopicName, FollowedTopic> = matching
+            .iter()
+            .zip(starts)
+            .map(|(topic, starts)| {
+                let recovered = is_resume.then_some(starts.recovered);
+                let followed =
+                    FollowedTopic { epoch: topic.epoch.clone(), offsets: starts.offsets.clone(), recovered };
+                (topic.name.clone(), followed)
+            })
+            .collect();
+        if let Some(id) = id {
+            let target = &*subscribe.topic;
+            self.conn.reply(|buffer| {
+                ServerFrame::SubscribedPattern { id: Some(id), topic: target, topics: &topics }.push(buffer);
+            });
+        }
+        let following = self.follow(subscribe, Some(pattern));
+        for (topic, starts) in matching.iter().zip(starts) {
+            if !topic.is_deleted() {
+                self.attach(&following, topic, starts);
+            }
+        }
+        self.hub.add_pattern(following.clone());
+        // Those that came while the others were looked at.
+        for topic in self.hub.shared.directory.all() {
+            self.hub.follow_if_new(&following, &topic);
+        }
+        pump(&self.conn, &self.hub);
+    }
+
+    fn find(&self, target: &Target) -> Option<Rc<Following>> {
+        if target.group.is_some() {
+            return None;
+        }
+        self.conn.following.borrow().iter().find(|known| *known.target == *target.topic).cloned()
+    }
+
+    fn not_subscribed(&self, id: Option<&FrameId>, target: &Target) -> Flow {
+        let message = format!("this session does not follow {}", target.topic);
+        self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
+    }
+
+    fn unsubscribe(&mut self, id: Option<FrameId>, target: &Target) -> Flow {
+        let Some(following) = self.find(target) else {
+            return self.not_subscribed(id.as_ref(), target);
+        };
+        self.hub.end(&following);
+        self.conn.following.borrow_mut().retain(|known| !Rc::ptr_eq(known, &following));
+        self.ok(id.as_ref())
+    }
+
+    fn credit(&mut self, id: Option<FrameId>, credit: &Credit) -> Flow {
+        let Some(following) = self.find(&credit.target) else {
+            return self.not_subscribed(id.as_ref(), &credit.target);
+        };
+        following.add_credit(credit.add, &self.hub);
+        self.ok(id.as_ref())
+    }
+
+    fn fetch(&mut self, id: Option<FrameId>, fetch: Fetch, ctx: &mut Context<Self>) -> Flow {
+        let topic = match gateway::topic(&self.hub.shared, &fetch.topic) {
+            Ok(topic) => topic,
+            Err(refusal) => return self.refuse(id.as_ref(), &refusal),
+        };
+        let Some(log) = topic.partitions().get(fetch.partition.0 as usize).and_then(|part| part.log()) else {
+            let message = format!("{} has no partition {}", topic.name, fetch.partition);
+            return self.refuse(id.as_ref(), &Refusal::new(ErrorCode::PartitionOutOfRange, message));
+        };
+        let (offset, limit) = (fetch.offset, pages::page_limit(fetch.limit));
+        let page = self.hub.shared.readers.run(move || pages::fetch(&*log, offset, limit, clock::now()));
+        ctx.spawn(page.into_actor(self).map(move |page, session, ctx| {
+            match page.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
+                Ok(page) => session.conn.reply(|buffer| {
+                    server::messages(buffer, id.as_ref(), &topic.name, fetch.partition, page.next_offset);
+                    buffer.extend_from_slice(&page.entries);
+                    buffer.extend_from_slice(b"]}");
+                }),
+                Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
+            }
+            session.resume(ctx);
+        }));
+        Flow::Wait
+    }
+
+    fn declare(&mut self, id: Option<FrameId>, declare: Declare, ctx: &mut Context<Self>) -> Flow {
+        let name = match topic_name(&declare.topic) {
+            Ok(name) => name,
+            Err(refusal) => return self.refuse(id.as_ref(), &refusal),
+        };
+        let want = Want::Declare { config: declare.config };
+        let asked = self.hub.shared.broker().send(GetTopic { name, want });
+        ctx.spawn(asked.into_actor(self).map(move |answer, session, ctx| {
+            let answer = answer
+                .unwrap_or_else(|error| Err(Refusal::new(ErrorCode::Internal, error.to_string())));
+            match answer {
+                Ok(_) => session.ok(id.as_ref()),
+                Err(refusal) => session.refuse(id.as_ref(), &refusal),
+            };
+            session.resume(ctx);
+        }));
+        Flow::Wait
+    }
+}
