@@ -65,7 +65,7 @@ fn accept(request: &Request, hub: &Hub, rules: &OriginRules) -> Result<(Format, 
         return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ShuttingDown, "the broker is shutting down");
     }
     let mut answer = match handshake(request.head()) {
-        Ok(answer) => answer.finish(),
+        Ok(mut answer) => answer.finish(),
         Err(error) => {
             return refuse(StatusCode::BAD_REQUEST, ErrorCode::InvalidArgument, &error.to_string());
         }
