@@ -6,5 +6,7 @@
 //! - [`web`]: HTTP and WebSocket; translates, decides nothing.
 
 pub mod actors;
+pub mod config;
+pub mod serve;
 pub mod store;
 pub mod web;
