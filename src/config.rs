@@ -82,7 +82,12 @@ pub struct ServeArgs {
     pub no_auto_create: Option<bool>,
 
     /// Let pages of this origin connect, as `https://shop.example`; repeat it or separate by commas
-    #[arg(long, env = "CALLBOARD_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "CALLBOARD_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
     pub allow_origin: Option<Vec<String>>,
 
     /// Make live traffic to look at
@@ -176,9 +181,14 @@ impl ServeConfig {
             None => ServeArgs::default(),
         };
         let listen = args.listen.or(file.listen);
-        let heartbeat_ms = args.heartbeat_ms.or(file.heartbeat_ms).unwrap_or(limits::HEARTBEAT_MS);
-        let session_timeout_ms =
-            args.session_timeout_ms.or(file.session_timeout_ms).unwrap_or(limits::SESSION_TIMEOUT_MS);
+        let heartbeat_ms = args
+            .heartbeat_ms
+            .or(file.heartbeat_ms)
+            .unwrap_or(limits::HEARTBEAT_MS);
+        let session_timeout_ms = args
+            .session_timeout_ms
+            .or(file.session_timeout_ms)
+            .unwrap_or(limits::SESSION_TIMEOUT_MS);
         check_times(heartbeat_ms, session_timeout_ms)?;
         Ok(Self {
             listen: parse_listen(listen.as_deref().unwrap_or(LISTEN))?,
@@ -235,9 +245,15 @@ fn parse_store(text: &str) -> Result<StoreKind, ConfigError> {
         "journal" => Ok(StoreKind::Journal),
         other if other.starts_with("postgres://") || other.starts_with("cassandra://") => {
             let scheme = other.split(':').next().unwrap_or(other);
-            Err(wrong("--store", format!("{scheme} is not available in this version; use journal or memory")))
+            Err(wrong(
+                "--store",
+                format!("{scheme} is not available in this version; use journal or memory"),
+            ))
         }
-        other => Err(wrong("--store", format!("{other} is not a store; use journal or memory"))),
+        other => Err(wrong(
+            "--store",
+            format!("{other} is not a store; use journal or memory"),
+        )),
     }
 }
 
@@ -249,16 +265,24 @@ fn parse_origins(origins: Vec<String>) -> Result<Vec<String>, ConfigError> {
 /// never match.
 fn parse_origin(text: &str) -> Result<String, ConfigError> {
     let origin = text.trim().trim_end_matches('/').to_ascii_lowercase();
-    let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
     match host {
         Some(host) if !host.is_empty() && !host.contains(['/', '*', ' ']) => Ok(origin),
-        _ => Err(wrong("--allow-origin", format!("{text} is not an origin, as https://shop.example:8443"))),
+        _ => Err(wrong(
+            "--allow-origin",
+            format!("{text} is not an origin, as https://shop.example:8443"),
+        )),
     }
 }
 
 fn check_times(heartbeat_ms: u64, session_timeout_ms: u64) -> Result<(), ConfigError> {
     if heartbeat_ms < HEARTBEAT_MS_MIN {
-        return Err(wrong("--heartbeat-ms", format!("it is at least {HEARTBEAT_MS_MIN}")));
+        return Err(wrong(
+            "--heartbeat-ms",
+            format!("it is at least {HEARTBEAT_MS_MIN}"),
+        ));
     }
     // A connection must have had the chance to answer a Ping before it is dropped.
     if session_timeout_ms <= heartbeat_ms {
@@ -300,20 +324,27 @@ mod tests {
     fn defaults_are_those_of_the_protocol() {
         let config = ServeConfig::resolve(ServeArgs::default()).unwrap();
         assert_eq!(config.listen, "127.0.0.1:8080".parse().unwrap());
-        assert_eq!((config.store, config.auto_create, config.demo), (StoreKind::Journal, AutoCreate::On, Demo::Off));
+        assert_eq!(
+            (config.store, config.auto_create, config.demo),
+            (StoreKind::Journal, AutoCreate::On, Demo::Off)
+        );
         assert_eq!(config.heartbeat, Duration::from_millis(15_000));
         assert_eq!(config.session_timeout, Duration::from_millis(120_000));
     }
 
     #[test]
     fn command_line_wins_over_the_file_and_the_file_over_the_default() {
-        let (_directory, mut args) =
-            file("listen = \"127.0.0.1:9\"\nstore = \"memory\"\ndemo = true\nworkers = 3\nallow_origin = [\"https://a.b/\"]");
+        let (_directory, mut args) = file(
+            "listen = \"127.0.0.1:9\"\nstore = \"memory\"\ndemo = true\nworkers = 3\nallow_origin = [\"https://a.b/\"]",
+        );
         args.listen = Some("127.0.0.1:10".to_owned());
         args.demo = Some(false);
         let config = ServeConfig::resolve(args).unwrap();
         assert_eq!(config.listen.port(), 10);
-        assert_eq!((config.demo, config.store, config.workers.get()), (Demo::Off, StoreKind::Memory, 3));
+        assert_eq!(
+            (config.demo, config.store, config.workers.get()),
+            (Demo::Off, StoreKind::Memory, 3)
+        );
         assert_eq!(config.allow_origin, ["https://a.b"]);
     }
 
@@ -321,18 +352,57 @@ mod tests {
     fn misspelt_setting_in_the_file_is_an_error_that_names_it() {
         let (_directory, args) = file("lisen = \"127.0.0.1:9\"");
         let error = ServeConfig::resolve(args).unwrap_err().to_string();
-        assert!(error.contains("lisen") && error.contains("callboard.toml"), "{error}");
+        assert!(
+            error.contains("lisen") && error.contains("callboard.toml"),
+            "{error}"
+        );
     }
 
     #[test]
     fn values_that_cannot_work_are_refused_by_name() {
         let table: [(&str, ServeArgs); 6] = [
-            ("--listen", ServeArgs { listen: Some("8080".to_owned()), ..ServeArgs::default() }),
-            ("--store", ServeArgs { store: Some("postgres://x".to_owned()), ..ServeArgs::default() }),
-            ("--allow-origin", ServeArgs { allow_origin: Some(vec!["*".to_owned()]), ..ServeArgs::default() }),
-            ("--heartbeat-ms", ServeArgs { heartbeat_ms: Some(0), ..ServeArgs::default() }),
-            ("--session-timeout-ms", ServeArgs { session_timeout_ms: Some(15_000), ..ServeArgs::default() }),
-            ("--workers", ServeArgs { workers: Some(0), ..ServeArgs::default() }),
+            (
+                "--listen",
+                ServeArgs {
+                    listen: Some("8080".to_owned()),
+                    ..ServeArgs::default()
+                },
+            ),
+            (
+                "--store",
+                ServeArgs {
+                    store: Some("postgres://x".to_owned()),
+                    ..ServeArgs::default()
+                },
+            ),
+            (
+                "--allow-origin",
+                ServeArgs {
+                    allow_origin: Some(vec!["*".to_owned()]),
+                    ..ServeArgs::default()
+                },
+            ),
+            (
+                "--heartbeat-ms",
+                ServeArgs {
+                    heartbeat_ms: Some(0),
+                    ..ServeArgs::default()
+                },
+            ),
+            (
+                "--session-timeout-ms",
+                ServeArgs {
+                    session_timeout_ms: Some(15_000),
+                    ..ServeArgs::default()
+                },
+            ),
+            (
+                "--workers",
+                ServeArgs {
+                    workers: Some(0),
+                    ..ServeArgs::default()
+                },
+            ),
         ];
         for (name, args) in table {
             let error = ServeConfig::resolve(args).unwrap_err().to_string();

@@ -1,12 +1,6 @@
 //! `callboard serve`: puts a broker together, runs it until it is told to stop, and ends it in order.
 
-use std::{
-    io::Write as _,
-    net::TcpListener,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write as _, net::TcpListener, process::ExitCode, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use tokio::{
@@ -32,7 +26,10 @@ const GOODBYE_TIME: Duration = Duration::from_millis(300);
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot listen on {address}: {reason}; is another program there? give another --listen")]
-    Listen { address: std::net::SocketAddr, reason: std::io::Error },
+    Listen {
+        address: std::net::SocketAddr,
+        reason: std::io::Error,
+    },
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
     #[error("{0}")]
@@ -42,7 +39,8 @@ enum ServeError {
 /// Runs the broker until SIGTERM or SIGINT.
 #[must_use]
 pub fn run(config: ServeConfig) -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn"))
+        .init();
     raise_file_limit();
     match System::new().block_on(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,12 +53,18 @@ pub fn run(config: ServeConfig) -> ExitCode {
 
 async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     // Before the store: a second broker on the same port should say so and touch nothing.
-    let listener = TcpListener::bind(config.listen)
-        .map_err(|reason| ServeError::Listen { address: config.listen, reason })?;
+    let listener = TcpListener::bind(config.listen).map_err(|reason| ServeError::Listen {
+        address: config.listen,
+        reason,
+    })?;
     let address = listener.local_addr()?;
     let store = open_store(&config)?;
     let kept = store.topics()?;
-    let shared = Arc::new(Shared::new(settings(&config), store, Readers::start(READER_THREADS)?));
+    let shared = Arc::new(Shared::new(
+        settings(&config),
+        store,
+        Readers::start(READER_THREADS)?,
+    ));
     let workers = config.workers.get();
     let (ready, is_ready) = oneshot::channel();
     BrokerActor::new(shared.clone(), kept, workers, ready).start();
@@ -72,7 +76,10 @@ async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         _ = is_ready => {}
         () = stop.asked() => {}
     }
-    announce(&format!("callboard {} is ready: http://{address}", env!("CARGO_PKG_VERSION")));
+    announce(&format!(
+        "callboard {} is ready: http://{address}",
+        env!("CARGO_PKG_VERSION")
+    ));
     stop.asked().await;
     log::info!("shutting down");
     let ended = tokio::time::timeout(SHUTDOWN_MAX, async {
@@ -141,7 +148,10 @@ impl Stop {
 fn raise_file_limit() {
     // SAFETY: both calls only read and write the struct that they are given.
     unsafe {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
             limit.rlim_cur = limit.rlim_max;
             if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {

@@ -48,6 +48,8 @@ pub struct Reply {
     pub id: Option<FrameId>,
     /// Where the answer goes.
     pub slot: Slot,
+    /// Whether only a refusal is answered.
+    pub silent: bool,
 }
 
 /// Where the answer to one record goes.
@@ -131,7 +133,12 @@ pub struct Receipt {
 impl Receipt {
     /// A receipt for records of `bytes` in flight.
     pub fn new(origin: Origin, part: Arc<PartitionRef>, bytes: usize, replies: Vec<Reply>) -> Self {
-        Self { origin: Some(origin), part, bytes, replies }
+        Self {
+            origin: Some(origin),
+            part,
+            bytes,
+            replies,
+        }
     }
 
     /// Answers the records but keeps their bytes in flight; the rest is settled when they are written.
@@ -140,7 +147,16 @@ impl Receipt {
             Some(Origin::Session(hub, conn)) => {
                 let replies = std::mem::take(&mut self.replies);
                 let part = self.part.clone();
-                Some((hub.clone(), Settled { conn: *conn, part, released_bytes: 0, replies, settlement }))
+                Some((
+                    hub.clone(),
+                    Settled {
+                        conn: *conn,
+                        part,
+                        released_bytes: 0,
+                        replies,
+                        settlement,
+                    },
+                ))
             }
             _ => None,
         }
@@ -157,7 +173,16 @@ impl Receipt {
             Origin::Session(hub, conn) => {
                 let replies = std::mem::take(&mut self.replies);
                 let part = self.part.clone();
-                Some((hub, Settled { conn, part, released_bytes: self.bytes, replies, settlement }))
+                Some((
+                    hub,
+                    Settled {
+                        conn,
+                        part,
+                        released_bytes: self.bytes,
+                        replies,
+                        settlement,
+                    },
+                ))
             }
         }
     }
@@ -166,7 +191,10 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if let Some(Origin::Session(hub, conn)) = self.origin.take() {
-            let refusal = Refusal::new(ErrorCode::Internal, "the partition failed; the outcome is unknown, try again");
+            let refusal = Refusal::new(
+                ErrorCode::Internal,
+                "the partition failed; the outcome is unknown, try again",
+            );
             // Bounded by what the session had in flight, so the mailbox may be passed over.
             hub.do_send(super::hub::Settle(vec![Settled {
                 conn,

@@ -49,7 +49,13 @@ impl BrokerActor {
         workers_expected: usize,
         ready: oneshot::Sender<()>,
     ) -> Self {
-        Self { shared, workers_expected, kept, topics: HashMap::new(), ready: Some(ready) }
+        Self {
+            shared,
+            workers_expected,
+            kept,
+            topics: HashMap::new(),
+            ready: Some(ready),
+        }
     }
 
     fn start_kept(&mut self, ctx: &mut Context<Self>) {
@@ -87,8 +93,13 @@ impl BrokerActor {
         adopted: Option<Arc<Topic>>,
         ctx: &mut Context<Self>,
     ) {
-        let actor =
-            TopicActor::new(self.shared.clone(), ctx.address(), stored.clone(), config, adopted.clone());
+        let actor = TopicActor::new(
+            self.shared.clone(),
+            ctx.address(),
+            stored.clone(),
+            config,
+            adopted.clone(),
+        );
         let entry = self.topics.entry(stored.name.clone()).or_insert_with(|| Entry {
             stored: stored.clone(),
             addr: None,
@@ -109,7 +120,12 @@ impl BrokerActor {
             partitions: config.partitions,
             memory_only: is_memory_only(&config),
         };
-        let entry = Entry { stored: stored.clone(), addr: None, topic: None, waiting: Vec::new() };
+        let entry = Entry {
+            stored: stored.clone(),
+            addr: None,
+            topic: None,
+            waiting: Vec::new(),
+        };
         self.topics.insert(name, entry);
         let kept = self.shared.store.create_topic(stored.clone());
         ctx.spawn(kept.into_actor(self).map(move |kept, broker, ctx| match kept {
@@ -219,7 +235,9 @@ impl Handler<GetTopic> for BrokerActor {
     fn handle(&mut self, GetTopic { name, want }: GetTopic, ctx: &mut Self::Context) -> Self::Result {
         match self.get_topic(name, &want, ctx) {
             Ok(waiting) => Box::pin(async move {
-                waiting.await.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the topic did not start")))
+                waiting
+                    .await
+                    .unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the topic did not start")))
             }),
             Err(refusal) => Box::pin(std::future::ready(Err(refusal))),
         }
@@ -234,7 +252,10 @@ impl BrokerActor {
         ctx: &mut Context<Self>,
     ) -> Result<oneshot::Receiver<Result<Arc<Topic>, Refusal>>, Refusal> {
         if self.shared.is_shutting_down() {
-            return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
+            return Err(Refusal::new(
+                ErrorCode::ShuttingDown,
+                "the broker is shutting down",
+            ));
         }
         if !self.shared.is_ready() && !self.topics.contains_key(&name) {
             return Err(Refusal::new(ErrorCode::Overloaded, "the broker is starting"));
@@ -247,7 +268,10 @@ impl BrokerActor {
         if let Some(entry) = self.topics.get_mut(&name) {
             match (want, config) {
                 (Want::New { .. }, _) => {
-                    return Err(Refusal::new(ErrorCode::TopicExists, format!("topic {name} exists")));
+                    return Err(Refusal::new(
+                        ErrorCode::TopicExists,
+                        format!("topic {name} exists"),
+                    ));
                 }
                 (Want::Declare { .. }, Some(config)) if entry.stored.config != config.to_json() => {
                     let message = format!("topic {name} exists with another configuration");
@@ -292,7 +316,9 @@ impl Handler<TopicReady> for BrokerActor {
     type Result = ();
 
     fn handle(&mut self, TopicReady(topic): TopicReady, _: &mut Self::Context) {
-        let Some(entry) = self.topics.get_mut(&topic.name) else { return };
+        let Some(entry) = self.topics.get_mut(&topic.name) else {
+            return;
+        };
         if entry.stored.id != topic.id {
             return;
         }
@@ -318,7 +344,12 @@ impl Handler<TopicDied> for BrokerActor {
     type Result = ();
 
     fn handle(&mut self, TopicDied(name): TopicDied, ctx: &mut Self::Context) {
-        let Some(entry) = self.topics.get(name.as_str()) else { return };
+        if self.shared.is_shutting_down() {
+            return;
+        }
+        let Some(entry) = self.topics.get(name.as_str()) else {
+            return;
+        };
         log::error!("topic {name} died and is started again");
         let (stored, adopted) = (entry.stored.clone(), entry.topic.clone());
         match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
@@ -343,7 +374,11 @@ impl Handler<PatchTopic> for BrokerActor {
 
     fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
         let found = self.topics.get(name.as_str()).and_then(|entry| {
-            entry.addr.clone().zip(entry.topic.clone()).map(|(addr, topic)| (addr, topic))
+            entry
+                .addr
+                .clone()
+                .zip(entry.topic.clone())
+                .map(|(addr, topic)| (addr, topic))
         });
         let Some((addr, topic)) = found else {
             return Box::pin(fut::ready(Err(not_found(&name))));
@@ -377,9 +412,16 @@ impl Handler<DeleteTopic> for BrokerActor {
     fn handle(&mut self, DeleteTopic(name): DeleteTopic, _: &mut Self::Context) -> Self::Result {
         if name.starts_with('$') {
             let message = "names that begin with $ are the broker's own";
-            return Box::pin(std::future::ready(Err(Refusal::new(ErrorCode::Forbidden, message))));
+            return Box::pin(std::future::ready(Err(Refusal::new(
+                ErrorCode::Forbidden,
+                message,
+            ))));
         }
-        if self.topics.get(name.as_str()).is_none_or(|entry| entry.topic.is_none()) {
+        if self
+            .topics
+            .get(name.as_str())
+            .is_none_or(|entry| entry.topic.is_none())
+        {
             return Box::pin(std::future::ready(Err(not_found(&name))));
         }
         let Some(entry) = self.topics.remove(name.as_str()) else {

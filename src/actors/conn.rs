@@ -246,7 +246,10 @@ impl Conn {
         drop(outbox);
         if self.phase.get() == Phase::Closing {
             // Half closed: a socket that is closed with unread bytes in it would take back the Close.
-            if socket2::SockRef::from(&self.stream).shutdown(Shutdown::Write).is_err() {
+            if socket2::SockRef::from(&self.stream)
+                .shutdown(Shutdown::Write)
+                .is_err()
+            {
                 self.die();
             }
         }
@@ -296,8 +299,18 @@ impl Conn {
             client: self.client.to_string(),
             subprotocol: self.format.subprotocol(),
             connected_at: format_rfc3339(self.connected_at),
-            subscriptions: self.following.borrow().iter().map(|known| known.target.to_string()).collect(),
-            behind: self.following.borrow().iter().map(|known| known.behind_count()).sum(),
+            subscriptions: self
+                .following
+                .borrow()
+                .iter()
+                .map(|known| known.target.to_string())
+                .collect(),
+            behind: self
+                .following
+                .borrow()
+                .iter()
+                .map(|known| known.behind_count())
+                .sum(),
             buffered_bytes: self.outbox_bytes.get(),
             in_flight_bytes: self.in_flight_bytes.get(),
             received: self.received.get(),

@@ -26,13 +26,22 @@ pub struct Directory {
 impl Directory {
     /// The topic of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 
     /// Every topic, ordered by name.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        let mut topics: Vec<_> =
-            self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut topics: Vec<_> = self
+            .topics
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
         topics.sort_by(|left, right| left.name.cmp(&right.name));
         topics
     }
@@ -43,11 +52,17 @@ impl Directory {
     }
 
     pub(super) fn insert(&self, topic: Arc<Topic>) {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).insert(topic.name.clone(), topic);
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(topic.name.clone(), topic);
     }
 
     pub(super) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name)
     }
 }
 
@@ -95,7 +110,10 @@ impl Topic {
 
     /// Its partitions now, by number.
     pub fn partitions(&self) -> Arc<[Arc<PartitionRef>]> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn set_partitions(&self, partitions: Vec<Arc<PartitionRef>>) {
@@ -227,6 +245,9 @@ impl Meter {
 
     /// Records and bytes since this process started.
     pub fn totals(&self) -> (u64, u64) {
-        (self.records_total.load(Ordering::Relaxed), self.bytes_total.load(Ordering::Relaxed))
+        (
+            self.records_total.load(Ordering::Relaxed),
+            self.bytes_total.load(Ordering::Relaxed),
+        )
     }
 }

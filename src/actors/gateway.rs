@@ -47,7 +47,11 @@ pub async fn topic_or_new(shared: &Shared, name: &str, want: Want) -> Result<Arc
         return Ok(topic);
     }
     let name = topic_name(name)?;
-    shared.broker().send(GetTopic { name, want }).await.map_err(internal)?
+    shared
+        .broker()
+        .send(GetTopic { name, want })
+        .await
+        .map_err(internal)?
 }
 
 /// Changes a topic's configuration; `patch` is a JSON object of the fields to change.
@@ -56,7 +60,11 @@ pub async fn topic_or_new(shared: &Shared, name: &str, want: Want) -> Result<Arc
 /// `topic_not_found`, `invalid_argument`, `conflict`, `storage_failed`.
 pub async fn patch_topic(shared: &Shared, name: &str, patch: String) -> Result<Arc<Topic>, Refusal> {
     let name = name.to_owned();
-    shared.broker().send(PatchTopic { name, patch }).await.map_err(internal)?
+    shared
+        .broker()
+        .send(PatchTopic { name, patch })
+        .await
+        .map_err(internal)?
 }
 
 /// Deletes a topic.
@@ -64,7 +72,11 @@ pub async fn patch_topic(shared: &Shared, name: &str, patch: String) -> Result<A
 /// # Errors
 /// `topic_not_found`, `forbidden`, `storage_failed`.
 pub async fn delete_topic(shared: &Shared, name: &str) -> Result<(), Refusal> {
-    shared.broker().send(DeleteTopic(name.to_owned())).await.map_err(internal)?
+    shared
+        .broker()
+        .send(DeleteTopic(name.to_owned()))
+        .await
+        .map_err(internal)?
 }
 
 /// Publishes records that stand alone each, and waits for what the level of ack promises.
@@ -78,24 +90,40 @@ pub async fn publish(
     ack: Ack,
 ) -> Result<Vec<RecordResult>, Refusal> {
     if shared.is_shutting_down() {
-        return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
+        return Err(Refusal::new(
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
+        ));
     }
     if topic.name.is_internal() {
-        return Err(Refusal::new(ErrorCode::Forbidden, "names that begin with $ are the broker's own"));
+        return Err(Refusal::new(
+            ErrorCode::Forbidden,
+            "names that begin with $ are the broker's own",
+        ));
     }
     let mut intake = Intake::default();
     let mut placing = Placing::new(topic);
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
-        let reply = Reply { id: None, slot: Slot::Part { pending: 0, index } };
-        let added = record.and_then(|record| intake.add(topic, &mut placing, &record, ack, reply));
+        let reply = Reply {
+            id: None,
+            slot: Slot::Part { pending: 0, index },
+            silent: false,
+        };
+        let added = record.and_then(|record| {
+            intake
+                .add(topic, &mut placing, &record, ack, reply)
+                .map_err(|(refusal, _)| refusal)
+        });
         results.push(added.err().map(RecordResult::Refused));
     }
     let mut waiting = Vec::new();
     for open in intake.take() {
         let (sender, settled) = oneshot::channel();
         let (part, indices) = (open.partition(), open.indices());
-        let Some((addr, append)) = open.into_append(Origin::Caller(sender)) else { continue };
+        let Some((addr, append)) = open.into_append(Origin::Caller(sender)) else {
+            continue;
+        };
         // Awaited, so a full mailbox makes this caller wait and nobody else; a dead one is told below.
         if addr.send(append).await.is_ok() {
             waiting.push((part, indices, settled));
@@ -111,8 +139,15 @@ pub async fn publish(
             });
         }
     }
-    let lost = || RecordResult::Refused(internal("the partition failed; the outcome is unknown, try again"));
-    Ok(results.into_iter().map(|result| result.unwrap_or_else(lost)).collect())
+    let lost = || {
+        RecordResult::Refused(internal(
+            "the partition failed; the outcome is unknown, try again",
+        ))
+    };
+    Ok(results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(lost))
+        .collect())
 }
 
 /// A session as REST shows it.
@@ -256,4 +291,3 @@ pub async fn shut_down(shared: &Shared) {
         Err(_) => log::error!("the store did not say that it shut down"),
     }
 }
-

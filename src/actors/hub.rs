@@ -29,7 +29,7 @@ use super::{
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
     partition::Watch,
     plain::{Following, PlainSubscription, pump},
-    wire::{FrameBuffer, Format},
+    wire::{Format, FrameBuffer},
 };
 use crate::store::PartitionKey;
 
@@ -83,7 +83,9 @@ impl Feed {
     /// Takes a follower out; the last one ends the feed.
     pub fn leave(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
         let mut followers = self.followers.borrow_mut();
-        let Some(index) = followers.iter().position(|known| Rc::ptr_eq(known, follower)) else { return };
+        let Some(index) = followers.iter().position(|known| Rc::ptr_eq(known, follower)) else {
+            return;
+        };
         followers.swap_remove(index);
         let count = self.count(format);
         count.set(count.get() - 1);
@@ -106,7 +108,11 @@ impl Feed {
     fn watch(&self, hub: &Hub) {
         if let Some(addr) = self.part.addr() {
             let hub = hub.addr.clone();
-            addr.do_send(Watch { hub, json: self.json.get() > 0, ndjson: self.ndjson.get() > 0 });
+            addr.do_send(Watch {
+                hub,
+                json: self.json.get() > 0,
+                ndjson: self.ndjson.get() > 0,
+            });
         }
     }
 }
@@ -167,7 +173,9 @@ impl Hub {
     pub fn end(self: &Rc<Self>, following: &Rc<Following>) {
         following.end(self);
         if following.pattern.is_some() {
-            self.patterns.borrow_mut().retain(|known| !Rc::ptr_eq(known, following));
+            self.patterns
+                .borrow_mut()
+                .retain(|known| !Rc::ptr_eq(known, following));
         }
     }
 
@@ -188,7 +196,11 @@ impl Hub {
                 ndjson: Cell::new(0),
             })
         };
-        self.feeds.borrow_mut().entry(part.key).or_insert_with(make).clone()
+        self.feeds
+            .borrow_mut()
+            .entry(part.key)
+            .or_insert_with(make)
+            .clone()
     }
 
     /// Counts records that a session sends on.
@@ -198,7 +210,8 @@ impl Hub {
     }
 
     fn release(&self, bytes: usize) {
-        self.in_flight_bytes.set(self.in_flight_bytes.get().saturating_sub(bytes));
+        self.in_flight_bytes
+            .set(self.in_flight_bytes.get().saturating_sub(bytes));
         if self.in_flight_bytes.get() < IN_FLIGHT_BYTES_ALL_MAX {
             for conn in self.starved.take() {
                 conn.wake();
@@ -252,7 +265,8 @@ impl Hub {
             return; // Its bytes were released when it went.
         };
         let full = conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX;
-        conn.in_flight_bytes.set(conn.in_flight_bytes.get().saturating_sub(settled.released_bytes));
+        conn.in_flight_bytes
+            .set(conn.in_flight_bytes.get().saturating_sub(settled.released_bytes));
         self.release(settled.released_bytes);
         if full {
             conn.wake();
@@ -262,6 +276,7 @@ impl Hub {
         for (index, reply) in settled.replies.iter().enumerate() {
             let outcome = settled.settlement.outcome(index);
             match (reply.slot, outcome) {
+                (Slot::Alone, Some(Ok(_)) | None) if reply.silent => {}
                 (Slot::Alone, Some(Ok(stored))) => {
                     if let Some(id) = &reply.id {
                         frames.frame(|buffer| prefix.published(buffer, id, &stored));
@@ -298,7 +313,11 @@ impl Hub {
 
     /// Follows a topic that a pattern matches, if it does not yet.
     pub fn follow_if_new(self: &Rc<Self>, following: &Rc<Following>, topic: &Arc<Topic>) {
-        if following.pattern.as_ref().is_some_and(|pattern| pattern.matches(&topic.name)) {
+        if following
+            .pattern
+            .as_ref()
+            .is_some_and(|pattern| pattern.matches(&topic.name))
+        {
             self.follow_new_parts(following, topic);
         }
     }
@@ -314,13 +333,28 @@ impl Hub {
         let offsets: server::Offsets = new.iter().map(|part| (part.id, first(part))).collect();
         let frame_bytes = |buffer: &mut Vec<u8>| {
             if following.pattern.is_some() {
-                let followed = FollowedTopic { epoch: topic.epoch.clone(), offsets: offsets.clone(), recovered: None };
+                let followed = FollowedTopic {
+                    epoch: topic.epoch.clone(),
+                    offsets: offsets.clone(),
+                    recovered: None,
+                };
                 let topics = BTreeMap::from([(topic.name.clone(), followed)]);
-                ServerFrame::SubscribedPattern { id: None, topic: &following.target, topics: &topics }.push(buffer);
+                ServerFrame::SubscribedPattern {
+                    id: None,
+                    topic: &following.target,
+                    topics: &topics,
+                }
+                .push(buffer);
             } else {
                 let (name, epoch) = (&topic.name, &topic.epoch);
-                ServerFrame::SubscribedTopic { id: None, topic: name, epoch, offsets: &offsets, recovered: true }
-                    .push(buffer);
+                ServerFrame::SubscribedTopic {
+                    id: None,
+                    topic: name,
+                    epoch,
+                    offsets: &offsets,
+                    recovered: true,
+                }
+                .push(buffer);
             }
         };
         following.conn.reply(frame_bytes);
@@ -339,7 +373,10 @@ impl Hub {
             // Its actor may be a new one that knows nobody.
             feed.watch(self);
             for follower in feed.followers.borrow().iter() {
-                if !followings.iter().any(|known| Rc::ptr_eq(known, &follower.following)) {
+                if !followings
+                    .iter()
+                    .any(|known| Rc::ptr_eq(known, &follower.following))
+                {
                     followings.push(follower.following.clone());
                 }
             }
@@ -355,13 +392,24 @@ impl Hub {
             let Some(feed) = feed else { continue };
             for follower in feed.followers.take() {
                 let following = &follower.following;
-                following.parts.borrow_mut().retain(|known| !Rc::ptr_eq(known, &follower));
+                following
+                    .parts
+                    .borrow_mut()
+                    .retain(|known| !Rc::ptr_eq(known, &follower));
                 if following.pattern.is_none() && !following.ended.get() {
                     self.end(following);
-                    following.conn.following.borrow_mut().retain(|known| !Rc::ptr_eq(known, following));
+                    following
+                        .conn
+                        .following
+                        .borrow_mut()
+                        .retain(|known| !Rc::ptr_eq(known, following));
                     let name = topic.name.as_str();
                     following.conn.reply(|buffer| {
-                        ServerFrame::Unsubscribed { topic: name, reason: "topic_deleted" }.push(buffer);
+                        ServerFrame::Unsubscribed {
+                            topic: name,
+                            reason: "topic_deleted",
+                        }
+                        .push(buffer);
                     });
                 }
             }
@@ -379,7 +427,9 @@ impl Hub {
                 continue;
             }
             let quiet_ms = now.since(conn.active_at.get());
-            if quiet_ms >= settings.session_timeout_ms || (conn.phase() == Phase::Closing && quiet_ms >= 2_000) {
+            if quiet_ms >= settings.session_timeout_ms
+                || (conn.phase() == Phase::Closing && quiet_ms >= 2_000)
+            {
                 conn.die();
             } else if now.since(conn.pinged_at.get()) >= settings.heartbeat_ms {
                 conn.pinged_at.set(now);
@@ -398,7 +448,9 @@ pub fn record_result(
     frames: &mut FrameBuffer,
 ) {
     let mut waiting = conn.pending.borrow_mut();
-    let Some(publish) = waiting.get_mut(pending) else { return };
+    let Some(publish) = waiting.get_mut(pending) else {
+        return;
+    };
     if publish.id.is_none()
         && let RecordResult::Refused(refusal) = &result
     {
@@ -409,10 +461,18 @@ pub fn record_result(
     if publish.missing > 0 {
         return;
     }
-    let PendingPublish { id, topic, results, silent, .. } = waiting.remove(pending);
+    let PendingPublish {
+        id,
+        topic,
+        results,
+        silent,
+        ..
+    } = waiting.remove(pending);
     let Some(id) = id else { return };
     let results: Vec<RecordResult> = results.into_iter().flatten().collect();
-    let refused = results.iter().any(|result| matches!(result, RecordResult::Refused(_)));
+    let refused = results
+        .iter()
+        .any(|result| matches!(result, RecordResult::Refused(_)));
     if !silent || refused {
         frames.frame(|buffer| server::published_many(buffer, Some(&id), &topic, &results));
     }
@@ -543,7 +603,11 @@ impl Handler<Disconnect> for HubActor {
     type Result = bool;
 
     fn handle(&mut self, Disconnect(session): Disconnect, _: &mut Self::Context) -> Self::Result {
-        let found = self.0.conns().into_iter().find(|conn| conn.session.to_string() == session);
+        let found = self
+            .0
+            .conns()
+            .into_iter()
+            .find(|conn| conn.session.to_string() == session);
         if let Some(conn) = &found {
             conn.close(CLOSE_POLICY, "disconnected by an administrator");
         }

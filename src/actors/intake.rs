@@ -51,7 +51,11 @@ pub struct Placing {
 impl Placing {
     /// Reads the topic as it is now.
     pub fn new(topic: &Topic) -> Self {
-        Self { config: topic.config(), partitions: topic.partitions(), turn: None }
+        Self {
+            config: topic.config(),
+            partitions: topic.partitions(),
+            turn: None,
+        }
     }
 
     /// The partition of a record.
@@ -80,7 +84,7 @@ impl Intake {
     /// Encodes a record into its partition's draft.
     ///
     /// # Errors
-    /// `partition_out_of_range`; nothing is kept of the record then.
+    /// `partition_out_of_range`; nothing is kept of the record then, and the reply is given back.
     pub fn add(
         &mut self,
         topic: &Topic,
@@ -88,10 +92,17 @@ impl Intake {
         record: &NewRecord<'_>,
         ack: Ack,
         reply: Reply,
-    ) -> Result<PartitionId, Refusal> {
+    ) -> Result<(), (Refusal, Reply)> {
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
-        let keep = if ttl_ms == Some(0) { Keep::Transient } else { Keep::Stored };
-        let part = placing.partition(topic, record)?;
+        let keep = if ttl_ms == Some(0) {
+            Keep::Transient
+        } else {
+            Keep::Stored
+        };
+        let part = match placing.partition(topic, record) {
+            Ok(part) => part,
+            Err(refusal) => return Err((refusal, reply)),
+        };
         let open = self.draft_for(part, ack, keep);
         let parts = RecordParts {
             key: record.key.as_deref(),
@@ -105,7 +116,7 @@ impl Intake {
         let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
         open.draft.entries.push(DraftEntry { bytes, message_id });
         open.replies.push(reply);
-        Ok(part.id)
+        Ok(())
     }
 
     fn draft_for(&mut self, part: &Arc<PartitionRef>, ack: Ack, keep: Keep) -> &mut OpenDraft {
@@ -115,8 +126,17 @@ impl Intake {
         let index = match newest {
             Some(index) if self.open[index].ack == ack && self.open[index].keep == keep => index,
             _ => {
-                let draft = Draft { records: Vec::new(), entries: Vec::new() };
-                self.open.push(OpenDraft { part: part.clone(), ack, keep, draft, replies: Vec::new() });
+                let draft = Draft {
+                    records: Vec::new(),
+                    entries: Vec::new(),
+                };
+                self.open.push(OpenDraft {
+                    part: part.clone(),
+                    ack,
+                    keep,
+                    draft,
+                    replies: Vec::new(),
+                });
                 self.open.len() - 1
             }
         };
@@ -130,7 +150,9 @@ impl Intake {
 
     /// Whether a draft has grown so large that it should be sent now.
     pub fn is_large(&self) -> bool {
-        self.open.iter().any(|open| open.draft.records.len() >= DRAFT_BYTES_MAX)
+        self.open
+            .iter()
+            .any(|open| open.draft.records.len() >= DRAFT_BYTES_MAX)
     }
 
     /// Takes the drafts in the order in which they must be sent.
@@ -163,7 +185,12 @@ impl OpenDraft {
     /// the receipt has answered.
     pub fn into_append(self, origin: Origin) -> Option<(Addr<PartitionActor>, Append)> {
         let receipt = Receipt::new(origin, self.part.clone(), self.draft.records.len(), self.replies);
-        let append = Append { draft: self.draft, ack: self.ack, keep: self.keep, receipt };
+        let append = Append {
+            draft: self.draft,
+            ack: self.ack,
+            keep: self.keep,
+            receipt,
+        };
         self.part.addr().map(|addr| (addr, append))
     }
 }

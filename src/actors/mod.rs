@@ -105,7 +105,10 @@ impl Shared {
 
     /// The workers that have come so far.
     pub fn workers(&self) -> Arc<[Worker]> {
-        self.workers.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.workers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn add_worker(&self, worker: Worker) {
@@ -122,7 +125,9 @@ impl Shared {
 
     /// The registry.
     pub fn broker(&self) -> &Addr<broker::BrokerActor> {
-        self.broker.get().expect("the broker starts before anyone can ask for it")
+        self.broker
+            .get()
+            .expect("the broker starts before anyone can ask for it")
     }
 
     fn set_broker(&self, broker: Addr<broker::BrokerActor>) {

@@ -56,11 +56,17 @@ pub fn fetch(log: &dyn Log, offset: Offset, limit: u64, now: Timestamp) -> Resul
         let message = format!("offset {offset} was removed by retention; {first} is the first one kept");
         return Err(Refusal::new(ErrorCode::Expired, message).with_next_offset(first));
     }
-    let mut fetched = Fetched { entries: Vec::new(), count: 0, next_offset: offset };
+    let mut fetched = Fetched {
+        entries: Vec::new(),
+        count: 0,
+        next_offset: offset,
+    };
     let mut starts_expired = false;
     while fetched.count < limit && fetched.next_offset < end && fetched.entries.len() < FETCH_BYTES_MAX {
         let at = fetched.next_offset;
-        let page = log.read(at, FETCH_BYTES_MAX - fetched.entries.len()).map_err(|error| refusal(&error))?;
+        let page = log
+            .read(at, FETCH_BYTES_MAX - fetched.entries.len())
+            .map_err(|error| refusal(&error))?;
         if let Some(gap) = page.gap {
             if at == offset {
                 return Err(gap_refusal(gap));
@@ -98,7 +104,10 @@ fn gap_refusal(gap: Gap) -> Refusal {
 }
 
 fn first_is_expired(batch: &Batch, now: Timestamp) -> bool {
-    batch.iter().next().is_some_and(|(_, parts)| is_expired(&parts, batch.timestamp, now))
+    batch
+        .iter()
+        .next()
+        .is_some_and(|(_, parts)| is_expired(&parts, batch.timestamp, now))
 }
 
 fn push_entries(fetched: &mut Fetched, batch: &Batch, limit: u64, now: Timestamp) {
@@ -130,19 +139,20 @@ pub struct Starts {
 /// Finds where a subscription begins without asking a disk; `None` if one must be asked.
 pub fn starts_now(topic: &Topic, from: &From) -> Option<Starts> {
     let each = |pick: fn(&dyn Log) -> Offset| Starts {
-        offsets: logs(topic).into_iter().map(|(id, log)| (id, pick(&*log))).collect(),
+        offsets: logs(topic)
+            .into_iter()
+            .map(|(id, log)| (id, pick(&*log)))
+            .collect(),
         recovered: true,
     };
     match from {
         From::Latest => Some(each(|log| log.next_offset())),
         From::Earliest => Some(each(|log| log.first_offset())),
         From::Resume(position) => Some(resumed(topic, position)),
-        From::Topics(topics) => {
-            Some(topics.get(topic.name.as_str()).map_or_else(
-                || each(|log| log.first_offset()),
-                |position| resumed(topic, position),
-            ))
-        }
+        From::Topics(topics) => Some(topics.get(topic.name.as_str()).map_or_else(
+            || each(|log| log.first_offset()),
+            |position| resumed(topic, position),
+        )),
         From::Last(_) | From::Time(_) => None,
     }
 }
@@ -155,7 +165,10 @@ pub fn starts(topic: &Topic, from: &From) -> Result<Starts, Refusal> {
     let offsets = match from {
         From::Time(text) => {
             let time = parse_rfc3339(text).ok_or_else(|| {
-                Refusal::new(ErrorCode::InvalidArgument, "time is RFC 3339, as 2026-11-20T08:00:00Z")
+                Refusal::new(
+                    ErrorCode::InvalidArgument,
+                    "time is RFC 3339, as 2026-11-20T08:00:00Z",
+                )
             })?;
             let mut offsets = Offsets::new();
             for (id, log) in logs(topic) {
@@ -164,20 +177,37 @@ pub fn starts(topic: &Topic, from: &From) -> Result<Starts, Refusal> {
             offsets
         }
         From::Last(count) => newest(topic, *count)?,
-        _ => return starts_now(topic, from).ok_or_else(|| Refusal::new(ErrorCode::Internal, "unreachable start")),
+        _ => {
+            return starts_now(topic, from)
+                .ok_or_else(|| Refusal::new(ErrorCode::Internal, "unreachable start"));
+        }
     };
-    Ok(Starts { offsets, recovered: true })
+    Ok(Starts {
+        offsets,
+        recovered: true,
+    })
 }
 
 fn logs(topic: &Topic) -> Vec<(PartitionId, Arc<dyn Log>)> {
-    topic.partitions().iter().filter_map(|part| part.log().map(|log| (part.id, log))).collect()
+    topic
+        .partitions()
+        .iter()
+        .filter_map(|part| part.log().map(|log| (part.id, log)))
+        .collect()
 }
 
 fn resumed(topic: &Topic, position: &Resume) -> Starts {
     let same_epoch = position.epoch.as_ref().is_none_or(|epoch| *epoch == topic.epoch);
-    let mut starts = Starts { offsets: BTreeMap::new(), recovered: true };
+    let mut starts = Starts {
+        offsets: BTreeMap::new(),
+        recovered: true,
+    };
     for (id, log) in logs(topic) {
-        let range = PartitionRange { partition: id, first: log.first_offset(), next: log.next_offset() };
+        let range = PartitionRange {
+            partition: id,
+            first: log.first_offset(),
+            next: log.next_offset(),
+        };
         let start = resume(range, position.offsets.get(&id).copied(), same_epoch);
         starts.recovered &= start.recovered;
         starts.offsets.insert(id, start.offset);

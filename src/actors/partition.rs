@@ -5,16 +5,12 @@
 //! has subscribers. Called by sessions and REST with [`Append`]; told of commits by the store. Never
 //! flushes, never waits for a disk, never parses a payload.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use bytes::Bytes;
 use callboard_core::{
-    partition::{AdmitLimits, Admission, Outcome, Outcomes, Partition},
+    partition::{Admission, AdmitLimits, Outcome, Outcomes, Partition},
     record::Batch,
     topic::Durability as TopicDurability,
 };
@@ -129,8 +125,7 @@ impl PartitionActor {
     /// The mailbox waits meanwhile.
     fn open(&mut self, ctx: &mut Context<Self>) {
         let addr = ctx.address();
-        let ids_since =
-            Timestamp(clock::now().0.saturating_sub(self.topic.dedup_window_ms));
+        let ids_since = Timestamp(clock::now().0.saturating_sub(self.topic.dedup_window_ms));
         let opened = self.shared.store.open(OpenPartition {
             key: self.part.key,
             incarnation: self.incarnation,
@@ -178,7 +173,11 @@ impl PartitionActor {
     fn limits(&self, next: Offset) -> AdmitLimits {
         let kept = match self.topic.records_max {
             None => 0,
-            Some(_) => next.since(self.part.log().map_or(self.first_offset, |log| log.first_offset())),
+            Some(_) => next.since(
+                self.part
+                    .log()
+                    .map_or(self.first_offset, |log| log.first_offset()),
+            ),
         };
         AdmitLimits {
             dedup_window_ms: self.topic.dedup_window_ms,
@@ -189,7 +188,12 @@ impl PartitionActor {
     }
 
     fn append(&mut self, append: Append) {
-        let Append { draft, ack, keep, receipt } = append;
+        let Append {
+            draft,
+            ack,
+            keep,
+            receipt,
+        } = append;
         if self.closed {
             return self.settle(receipt, Settlement::Refused(deleted()));
         }
@@ -217,7 +221,12 @@ impl PartitionActor {
             },
         });
         let until = batch.next_offset();
-        let mut inflight = Inflight { until, batch: Some(batch.clone()), outcomes, receipt };
+        let mut inflight = Inflight {
+            until,
+            batch: Some(batch.clone()),
+            outcomes,
+            receipt,
+        };
         match submitted {
             Ok(Submitted::Committed) => {
                 self.inflight.push_back(inflight);
@@ -226,7 +235,10 @@ impl PartitionActor {
             Ok(Submitted::Pending) => {
                 if ack == Ack::Accepted && inflight.outcomes == Outcomes::AllStored {
                     // The offsets are known, and what is true of them by now is memory.
-                    let settlement = Settlement::AllStored { base: batch.base_offset, durability: "memory" };
+                    let settlement = Settlement::AllStored {
+                        base: batch.base_offset,
+                        durability: "memory",
+                    };
                     if let Some((hub, settled)) = inflight.receipt.answer_early(settlement) {
                         hub.do_send(Settle(vec![settled]));
                     }
@@ -254,7 +266,12 @@ impl PartitionActor {
                 .max()
                 .unwrap_or(visible),
         };
-        self.inflight.push_back(Inflight { until, batch: None, outcomes, receipt });
+        self.inflight.push_back(Inflight {
+            until,
+            batch: None,
+            outcomes,
+            receipt,
+        });
         self.commit(visible);
     }
 
@@ -266,7 +283,11 @@ impl PartitionActor {
             count: draft.entries.len() as u32,
             records: draft.records.into(),
         };
-        self.part.meter.count(batch.timestamp.0, u64::from(batch.count), batch.records.len() as u64);
+        self.part.meter.count(
+            batch.timestamp.0,
+            u64::from(batch.count),
+            batch.records.len() as u64,
+        );
         let encode = |format| wire::encode_transient(&self.part.prefix, &batch, format);
         let (json, ndjson) = self.formats();
         let delivery = Delivery {
@@ -289,7 +310,9 @@ impl PartitionActor {
         let mut batch_bytes = 0;
         let mut settled = Vec::new();
         while self.inflight.front().is_some_and(|front| front.until <= visible) {
-            let Some(inflight) = self.inflight.pop_front() else { break };
+            let Some(inflight) = self.inflight.pop_front() else {
+                break;
+            };
             if let Some(batch) = &inflight.batch {
                 batch_bytes += batch.records.len();
                 batches.push(batch.clone());
@@ -318,8 +341,11 @@ impl PartitionActor {
             bytes += batch.records.len() as u64;
         }
         self.part.meter.count(last.timestamp.0, count, bytes);
-        let owned: Vec<Batch> =
-            if json || ndjson { batches.iter().map(|batch| Batch::clone(batch)).collect() } else { Vec::new() };
+        let owned: Vec<Batch> = if json || ndjson {
+            batches.iter().map(|batch| Batch::clone(batch)).collect()
+        } else {
+            Vec::new()
+        };
         // Nothing has expired yet: it was admitted a flush ago, and who reads it later looks again.
         let encode = |format: Format| -> Bytes {
             wire::encode_batches(&self.part.prefix, &owned, format, Timestamp(0), u64::MAX).bytes
@@ -351,8 +377,12 @@ impl PartitionActor {
             for watcher in &mut self.watchers {
                 let own = receipts.iter().position(|(hub, _)| *hub == watcher.hub);
                 let receipts = own.map(|index| receipts.swap_remove(index).1).unwrap_or_default();
-                let committed =
-                    Committed { part: self.part.clone(), end, delivery: Some(delivery.clone()), receipts };
+                let committed = Committed {
+                    part: self.part.clone(),
+                    end,
+                    delivery: Some(delivery.clone()),
+                    receipts,
+                };
                 match watcher.hub.try_send(committed) {
                     Ok(()) => {}
                     Err(SendError::Full(committed)) => {
@@ -380,7 +410,12 @@ impl PartitionActor {
     fn tell_missed(&mut self) {
         let end = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
         for watcher in self.watchers.iter_mut().filter(|watcher| watcher.missed) {
-            let committed = Committed { part: self.part.clone(), end, delivery: None, receipts: Vec::new() };
+            let committed = Committed {
+                part: self.part.clone(),
+                end,
+                delivery: None,
+                receipts: Vec::new(),
+            };
             watcher.missed = matches!(watcher.hub.try_send(committed), Err(SendError::Full(_)));
         }
         self.watchers.retain(|watcher| watcher.hub.connected());
@@ -401,7 +436,10 @@ impl PartitionActor {
     /// The store refused everything from `from` on: rolls back, and goes on under a new incarnation so
     /// that nothing of the old one can be taken for new.
     fn failed(&mut self, from: Offset, error: &StoreError, ctx: &mut Context<Self>) {
-        log::error!("partition {:?}: offsets from {from} on were not stored: {error}", self.part.key);
+        log::error!(
+            "partition {:?}: offsets from {from} on were not stored: {error}",
+            self.part.key
+        );
         let waiting: Vec<_> = self.inflight.drain(..).collect();
         for inflight in waiting {
             self.settle(inflight.receipt, Settlement::Refused(refusal(error)));
@@ -415,14 +453,25 @@ impl PartitionActor {
 /// What the records of an admitted draft are answered with.
 fn settlement(inflight: &Inflight, durability: DurabilityText) -> Settlement {
     match (&inflight.outcomes, &inflight.batch) {
-        (Outcomes::AllStored, Some(batch)) => Settlement::AllStored { base: batch.base_offset, durability },
+        (Outcomes::AllStored, Some(batch)) => Settlement::AllStored {
+            base: batch.base_offset,
+            durability,
+        },
         (Outcomes::AllStored, None) => Settlement::Each(Vec::new()),
         (Outcomes::Each(outcomes), _) => Settlement::Each(
             outcomes
                 .iter()
                 .map(|outcome| match outcome {
-                    Outcome::Stored(offset) => Ok(Stored { offset: *offset, duplicate: false, durability }),
-                    Outcome::Duplicate(offset) => Ok(Stored { offset: *offset, duplicate: true, durability }),
+                    Outcome::Stored(offset) => Ok(Stored {
+                        offset: *offset,
+                        duplicate: false,
+                        durability,
+                    }),
+                    Outcome::Duplicate(offset) => Ok(Stored {
+                        offset: *offset,
+                        duplicate: true,
+                        durability,
+                    }),
                     Outcome::Refused(refusal) => Err(refusal.clone()),
                 })
                 .collect(),
@@ -472,11 +521,18 @@ impl Handler<StoreEvent> for PartitionActor {
     fn handle(&mut self, StoreEvent(event): StoreEvent, ctx: &mut Self::Context) {
         match event {
             _ if self.closed => {}
-            CommitEvent::Committed { incarnation, next_offset } if incarnation == self.incarnation => {
+            CommitEvent::Committed {
+                incarnation,
+                next_offset,
+            } if incarnation == self.incarnation => {
                 self.commit(next_offset);
                 self.retry_missed(ctx);
             }
-            CommitEvent::Failed { incarnation, from_offset, error } if incarnation == self.incarnation => {
+            CommitEvent::Failed {
+                incarnation,
+                from_offset,
+                error,
+            } if incarnation == self.incarnation => {
                 self.failed(from_offset, &error, ctx);
             }
             // Of a former incarnation, whose publishers were answered when it ended.
@@ -505,7 +561,12 @@ impl Handler<Watch> for PartitionActor {
         self.watchers.retain(|watcher| watcher.hub != hub);
         if json || ndjson {
             // Told the end at once, so that what was committed before this watch is not missed.
-            self.watchers.push(Watcher { hub, json, ndjson, missed: true });
+            self.watchers.push(Watcher {
+                hub,
+                json,
+                ndjson,
+                missed: true,
+            });
             self.tell_missed();
             self.retry_missed(ctx);
         }

@@ -15,11 +15,7 @@ use callboard_core::{
     record::Batch,
     subscription::{Offer, Overflow, Subscription, conflate},
 };
-use callboard_protocol::{
-    Offset,
-    name::Pattern,
-    server::ServerFrame,
-};
+use callboard_protocol::{Offset, name::Pattern, server::ServerFrame};
 
 use super::{
     clock,
@@ -195,8 +191,14 @@ impl PlainSubscription {
             self.overflowed.set(false);
             return Step::Rest;
         }
-        let Some(log) = self.feed.part.log() else { return Step::Rest };
-        let bytes_max = if self.is_conflating() { CONFLATE_BYTES } else { PAGE_BYTES };
+        let Some(log) = self.feed.part.log() else {
+            return Step::Rest;
+        };
+        let bytes_max = if self.is_conflating() {
+            CONFLATE_BYTES
+        } else {
+            PAGE_BYTES
+        };
         if let Some(page) = log.read_cached(next, bytes_max) {
             return self.give(&page);
         }
@@ -249,8 +251,7 @@ impl PlainSubscription {
         } else {
             let limit = self.following.credit.get().unwrap_or(u64::MAX);
             let prefix = &self.feed.part.prefix;
-            let encoded =
-                wire::encode_batches(prefix, &page.batches, self.format(), clock::now(), limit);
+            let encoded = wire::encode_batches(prefix, &page.batches, self.format(), clock::now(), limit);
             if encoded.next_offset > before {
                 self.with_credit(|state| state.advance(encoded.next_offset, encoded.count, end));
             }
@@ -311,7 +312,9 @@ impl PlainSubscription {
 /// Lets the subscriptions of a connection that are behind read, in turn, while its outbox has room.
 pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
     while conn.has_drained() {
-        let Some(subscription) = conn.behind.borrow_mut().pop_front() else { return };
+        let Some(subscription) = conn.behind.borrow_mut().pop_front() else {
+            return;
+        };
         subscription.queued.set(false);
         if subscription.following.ended.get() || subscription.reading.get() {
             continue;
@@ -324,7 +327,13 @@ pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
 
 impl Following {
     /// Follows one partition from an offset on.
-    pub fn attach(self: &Rc<Self>, hub: &Rc<Hub>, topic: &Arc<Topic>, part: &Arc<PartitionRef>, from: Offset) {
+    pub fn attach(
+        self: &Rc<Self>,
+        hub: &Rc<Hub>,
+        topic: &Arc<Topic>,
+        part: &Arc<PartitionRef>,
+        from: Offset,
+    ) {
         let feed = hub.feed(topic, part);
         let subscription = Rc::new(PlainSubscription::new(self.clone(), feed.clone(), from));
         self.parts.borrow_mut().push(subscription.clone());
@@ -356,11 +365,18 @@ impl Following {
 
     /// How many of its partitions read from the log because the client is slower.
     pub fn behind_count(&self) -> usize {
-        self.parts.borrow().iter().filter(|subscription| !subscription.is_live()).count()
+        self.parts
+            .borrow()
+            .iter()
+            .filter(|subscription| !subscription.is_live())
+            .count()
     }
 
     /// Whether a partition is followed already.
     pub fn follows(&self, part: &PartitionRef) -> bool {
-        self.parts.borrow().iter().any(|subscription| subscription.feed.part.key == part.key)
+        self.parts
+            .borrow()
+            .iter()
+            .any(|subscription| subscription.feed.part.key == part.key)
     }
 }

@@ -27,16 +27,18 @@ impl Readers {
         let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..threads {
             let waiting = waiting.clone();
-            thread::Builder::new().name(format!("reader-{number}")).spawn(move || {
-                loop {
-                    let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
-                    // One read that panics must not end the thread for all that come after it.
-                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                        log::error!("a read panicked; its caller was told that it failed");
+            thread::Builder::new()
+                .name(format!("reader-{number}"))
+                .spawn(move || {
+                    loop {
+                        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                        let Ok(job) = job else { return };
+                        // One read that panics must not end the thread for all that come after it.
+                        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                            log::error!("a read panicked; its caller was told that it failed");
+                        }
                     }
-                }
-            })?;
+                })?;
         }
         Ok(Self { jobs })
     }
@@ -53,6 +55,8 @@ impl Readers {
 
     /// Runs `job` on one of the threads.
     pub fn spawn(&self, job: impl FnOnce() + Send + 'static) {
-        self.jobs.send(Box::new(job)).expect("the threads live as long as the pool");
+        self.jobs
+            .send(Box::new(job))
+            .expect("the threads live as long as the pool");
     }
 }

@@ -71,6 +71,15 @@ pub struct SessionActor {
     unsent: VecDeque<(Addr<PartitionActor>, Append)>,
 }
 
+/// Whose memory bytes that were read lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Buffer {
+    /// The thread's scratch buffer.
+    Shared,
+    /// The session's.
+    Own,
+}
+
 /// What a frame means for those behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -109,16 +118,16 @@ impl SessionActor {
             return; // Only drained, so that the Close gets through.
         }
         if self.unread.is_empty() {
-            self.read_frames(data, ctx);
+            self.read_frames(data, Buffer::Shared, ctx);
         } else {
             let mut all = std::mem::take(&mut self.unread);
             all.extend_from_slice(&data);
-            self.read_frames(all, ctx);
+            self.read_frames(all, Buffer::Own, ctx);
         }
     }
 
     /// Takes WebSocket frames off the front of `data`, and keeps what is left.
-    fn read_frames(&mut self, mut data: BytesMut, ctx: &mut Context<Self>) {
+    fn read_frames(&mut self, mut data: BytesMut, buffer: Buffer, ctx: &mut Context<Self>) {
         while !self.conn.paused.get() && self.conn.phase() == Phase::Open {
             if declared_len(&data).is_some_and(|length| length > MESSAGE_BYTES_MAX as u64) {
                 self.too_large();
@@ -137,8 +146,14 @@ impl SessionActor {
         }
         self.send_drafts(ctx);
         if !data.is_empty() && self.conn.phase() == Phase::Open {
-            // Copied, so that the shared buffer is free for the next session.
-            self.unread = BytesMut::from(&data[..]);
+            // Copied out of the shared buffer, so that this is free for the next session, and out of
+            // one of its own that has become too large for what is left.
+            let fits = data.capacity() <= 2 * data.len() + READ_BYTES;
+            self.unread = if buffer == Buffer::Own && fits {
+                data
+            } else {
+                BytesMut::from(&data[..])
+            };
         }
     }
 
@@ -147,14 +162,16 @@ impl SessionActor {
             ErrorCode::FrameTooLarge,
             format!("a message has at most {MESSAGE_BYTES_MAX} bytes, and a frame {FRAME_BYTES_MAX}"),
         );
-        self.conn.reply(|buffer| server::error(buffer, None, &refusal, None));
+        self.conn
+            .reply(|buffer| server::error(buffer, None, &refusal, None));
         self.conn.close(CLOSE_TOO_LARGE, "frame too large");
     }
 
     fn ws_frame(&mut self, is_final: bool, opcode: OpCode, payload: BytesMut, ctx: &mut Context<Self>) {
         match opcode {
             OpCode::Text if self.fragments.is_some() => {
-                self.conn.close(CLOSE_PROTOCOL, "a new message began inside a fragmented one");
+                self.conn
+                    .close(CLOSE_PROTOCOL, "a new message began inside a fragmented one");
             }
             OpCode::Text if is_final => self.message(payload, ctx),
             OpCode::Text => self.fragments = Some(payload),
@@ -163,8 +180,14 @@ impl SessionActor {
             OpCode::Ping => self.conn.push(pong_frame(&payload)),
             OpCode::Pong => {}
             OpCode::Close => {
-                let code = payload.first_chunk().map_or(CLOSE_NORMAL, |code| u16::from_be_bytes(*code));
-                let echo = if (1000..5000).contains(&code) { code } else { CLOSE_PROTOCOL };
+                let code = payload
+                    .first_chunk()
+                    .map_or(CLOSE_NORMAL, |code| u16::from_be_bytes(*code));
+                let echo = if (1000..5000).contains(&code) {
+                    code
+                } else {
+                    CLOSE_PROTOCOL
+                };
                 self.send_drafts(ctx);
                 self.conn.close(echo, "");
             }
@@ -201,7 +224,9 @@ impl SessionActor {
         while start < text.len() {
             let end = match self.conn.format {
                 Format::Json => text.len(),
-                Format::Ndjson => text[start..].find('\n').map_or(text.len(), |length| start + length),
+                Format::Ndjson => text[start..]
+                    .find('\n')
+                    .map_or(text.len(), |length| start + length),
             };
             let line = &text[start..end];
             let next = (end + 1).min(text.len());
@@ -230,7 +255,7 @@ impl SessionActor {
         }
         if !self.conn.paused.get() {
             let unread = std::mem::take(&mut self.unread);
-            self.read_frames(unread, ctx);
+            self.read_frames(unread, Buffer::Own, ctx);
         } else {
             self.send_drafts(ctx);
         }
@@ -245,7 +270,9 @@ impl SessionActor {
         for open in self.intake.take() {
             self.hub.hold(&self.conn, open.bytes());
             let origin = Origin::Session(self.hub.addr.clone(), self.conn.id);
-            let Some((addr, append)) = open.into_append(origin) else { continue };
+            let Some((addr, append)) = open.into_append(origin) else {
+                continue;
+            };
             if self.unsent.is_empty() {
                 // A closed mailbox drops the append, and its receipt answers.
                 if let Err(SendError::Full(append)) = addr.try_send(append) {
@@ -265,7 +292,10 @@ impl SessionActor {
         let Some((addr, append)) = self.unsent.pop_front() else {
             return self.resume(ctx);
         };
-        let sent = addr.send(append).into_actor(self).map(|_, session, ctx| session.send_next(ctx));
+        let sent = addr
+            .send(append)
+            .into_actor(self)
+            .map(|_, session, ctx| session.send_next(ctx));
         ctx.spawn(sent);
     }
 }
@@ -273,7 +303,11 @@ impl SessionActor {
 /// The length that a WebSocket frame says it has, if enough of its header has come.
 fn declared_len(data: &[u8]) -> Option<u64> {
     match data.get(1)? & 0x7f {
-        126 => data.get(2..4)?.try_into().ok().map(|bytes| u64::from(u16::from_be_bytes(bytes))),
+        126 => data
+            .get(2..4)?
+            .try_into()
+            .ok()
+            .map(|bytes| u64::from(u16::from_be_bytes(bytes))),
         127 => data.get(2..10)?.try_into().ok().map(u64::from_be_bytes),
         short => Some(u64::from(short)),
     }
@@ -283,7 +317,10 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.add_stream(SocketEvents { hub: self.hub.clone(), conn: self.conn.clone() });
+        ctx.add_stream(SocketEvents {
+            hub: self.hub.clone(),
+            conn: self.conn.clone(),
+        });
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -54,9 +54,24 @@ impl TopicActor {
         adopted: Option<Arc<Topic>>,
     ) -> Self {
         let parts = adopted.iter().flat_map(|topic| topic.partitions().to_vec());
-        let parts = parts.map(|shared| Part { shared, ready: true, deaths: 0 }).collect();
+        let parts = parts
+            .map(|shared| Part {
+                shared,
+                ready: true,
+                deaths: 0,
+            })
+            .collect();
         let sentinel = Sentinel::topic(broker.clone(), stored.name.to_string());
-        Self { shared, broker, stored, config, parts, topic: adopted, waiting: Vec::new(), sentinel }
+        Self {
+            shared,
+            broker,
+            stored,
+            config,
+            parts,
+            topic: adopted,
+            waiting: Vec::new(),
+            sentinel,
+        }
     }
 
     fn settings(&self) -> Arc<TopicSettings> {
@@ -69,16 +84,26 @@ impl TopicActor {
     }
 
     fn retention(&self) -> Retention {
-        Retention { age_ms: self.config.retention_ms, bytes: self.config.retention_bytes }
+        Retention {
+            age_ms: self.config.retention_ms,
+            bytes: self.config.retention_bytes,
+        }
     }
 
     /// Makes the partitions that the configuration asks for and that are not there yet.
     fn start_missing(&mut self, ctx: &mut Context<Self>) {
         for number in self.parts.len() as u32..self.config.partitions {
-            let key = PartitionKey { topic: self.stored.id, partition: PartitionId(number) };
+            let key = PartitionKey {
+                topic: self.stored.id,
+                partition: PartitionId(number),
+            };
             let part = Arc::new(PartitionRef::new(key, &self.stored.name));
             self.start_partition(&part, ctx);
-            self.parts.push(Part { shared: part, ready: false, deaths: 0 });
+            self.parts.push(Part {
+                shared: part,
+                ready: false,
+                deaths: 0,
+            });
         }
     }
 
@@ -198,11 +223,19 @@ impl Handler<PartitionDied> for TopicActor {
     type Result = ();
 
     fn handle(&mut self, PartitionDied(id): PartitionDied, ctx: &mut Self::Context) {
-        let Some(part) = self.parts.get_mut(id.0 as usize) else { return };
+        if self.shared.is_shutting_down() {
+            return;
+        }
+        let Some(part) = self.parts.get_mut(id.0 as usize) else {
+            return;
+        };
         part.ready = false;
         part.deaths += 1;
         let delay = (RESTART_DELAY * 2u32.saturating_pow(part.deaths - 1)).min(RESTART_DELAY_MAX);
-        log::error!("partition {id} of {} died and is started again in {delay:?}", self.stored.name);
+        log::error!(
+            "partition {id} of {} died and is started again in {delay:?}",
+            self.stored.name
+        );
         let part = part.shared.clone();
         ctx.run_later(delay, move |actor, ctx| actor.start_partition(&part, ctx));
     }

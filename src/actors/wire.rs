@@ -59,7 +59,10 @@ fn header_len(body_len: usize) -> usize {
 
 /// Leaves room for the header of a message of about `guess` bytes.
 fn open_message(buffer: &mut Vec<u8>, guess: usize) -> OpenMessage {
-    let open = OpenMessage { start: buffer.len(), header_len: header_len(guess) };
+    let open = OpenMessage {
+        start: buffer.len(),
+        header_len: header_len(guess),
+    };
     buffer.resize(open.start + open.header_len, 0);
     open
 }
@@ -115,7 +118,12 @@ pub struct FrameBuffer {
 impl FrameBuffer {
     /// Starts with room for about `bytes`.
     pub fn new(format: Format, bytes: usize) -> Self {
-        Self { format, buffer: Vec::with_capacity(bytes + 16), open: None, guess: bytes }
+        Self {
+            format,
+            buffer: Vec::with_capacity(bytes + 16),
+            open: None,
+            guess: bytes,
+        }
     }
 
     /// Appends one frame.
@@ -166,12 +174,19 @@ impl FrameBuffer {
 
 /// The parts of a record that a `message` shows.
 pub fn fields<'a>(parts: &RecordParts<'a>) -> MessageFields<'a> {
-    MessageFields { key: parts.key, headers: parts.headers, payload: parts.payload, binary: parts.binary }
+    MessageFields {
+        key: parts.key,
+        headers: parts.headers,
+        payload: parts.payload,
+        binary: parts.binary,
+    }
 }
 
 /// Whether a record's time to live is over.
 pub fn is_expired(parts: &RecordParts<'_>, timestamp: Timestamp, now: Timestamp) -> bool {
-    parts.ttl_ms.is_some_and(|ttl_ms| timestamp.plus_ms(ttl_ms) <= now)
+    parts
+        .ttl_ms
+        .is_some_and(|ttl_ms| timestamp.plus_ms(ttl_ms) <= now)
 }
 
 /// What an encoding of records holds.
@@ -192,15 +207,21 @@ pub fn encode_batches(
     now: Timestamp,
     count_max: u64,
 ) -> Encoded {
-    let guess: usize =
-        batches.iter().map(|b| b.records.len() + b.count as usize * MESSAGE_OVERHEAD_BYTES).sum();
+    let guess: usize = batches
+        .iter()
+        .map(|b| b.records.len() + b.count as usize * MESSAGE_OVERHEAD_BYTES)
+        .sum();
     let mut frames = FrameBuffer::new(format, guess);
     let mut count = 0;
     let mut next_offset = batches.first().map_or(Offset::ZERO, |batch| batch.base_offset);
     for batch in batches {
         for (offset, parts) in batch.iter() {
             if count == count_max {
-                return Encoded { bytes: frames.finish(), count, next_offset };
+                return Encoded {
+                    bytes: frames.finish(),
+                    count,
+                    next_offset,
+                };
             }
             next_offset = offset.plus(1);
             if !is_expired(&parts, batch.timestamp, now) {
@@ -210,7 +231,11 @@ pub fn encode_batches(
         }
         next_offset = batch.next_offset();
     }
-    Encoded { bytes: frames.finish(), count, next_offset }
+    Encoded {
+        bytes: frames.finish(),
+        count,
+        next_offset,
+    }
 }
 
 /// Encodes records that are given to live subscribers only: they have no offset.

@@ -13,8 +13,8 @@ use callboard_protocol::{Offset, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{
-    Completion, Gap, GapReason, Log, OpenPartition, OpenedPartition, Page, PartitionKey, Retention, Store, StoreError,
-    StoredTopic, Submission, Submitted, TopicId,
+    Completion, Gap, GapReason, Log, OpenPartition, OpenedPartition, Page, PartitionKey, Retention, Store,
+    StoreError, StoredTopic, Submission, Submitted, TopicId,
 };
 
 #[derive(Default)]
@@ -60,17 +60,27 @@ impl Log for MemoryLog {
     }
     fn read_cached(&self, from: Offset, bytes_max: usize) -> Option<Page> {
         let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
-        let mut page = Page { gap: None, batches: Vec::new(), next_offset: from };
+        let mut page = Page {
+            gap: None,
+            batches: Vec::new(),
+            next_offset: from,
+        };
         let mut at = from;
         if from < tail.first {
-            page.gap = Some(Gap { from, next: tail.first, reason: GapReason::Retention });
+            page.gap = Some(Gap {
+                from,
+                next: tail.first,
+                reason: GapReason::Retention,
+            });
             at = tail.first;
         }
         let index = tail.batches.partition_point(|batch| batch.next_offset() <= at);
         let mut bytes = 0;
         page.next_offset = at;
         for batch in tail.batches.range(index..) {
-            let Some(part) = batch.starting_at(at) else { continue };
+            let Some(part) = batch.starting_at(at) else {
+                continue;
+            };
             bytes += part.records.len();
             page.next_offset = part.next_offset();
             page.batches.push(part);
@@ -85,10 +95,17 @@ impl Log for MemoryLog {
     }
     fn offset_at(&self, time: Timestamp) -> Result<Offset, StoreError> {
         let tail = self.tail.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(tail.batches.iter().find(|batch| batch.timestamp >= time).map_or(tail.next, |batch| batch.base_offset))
+        Ok(tail
+            .batches
+            .iter()
+            .find(|batch| batch.timestamp >= time)
+            .map_or(tail.next, |batch| batch.base_offset))
     }
     fn set_retention(&self, retention: Retention) {
-        self.tail.write().unwrap_or_else(PoisonError::into_inner).retention = retention;
+        self.tail
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retention = retention;
     }
 }
 
@@ -116,16 +133,36 @@ impl Store for MemoryStore {
         done(())
     }
     fn delete_topic(&self, id: TopicId) -> Completion<()> {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| key.topic != id);
+        self.logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|key, _| key.topic != id);
         done(())
     }
     fn open(&self, open: OpenPartition) -> Completion<OpenedPartition> {
-        let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).entry(open.key).or_default().clone();
+        let log = self
+            .logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(open.key)
+            .or_default()
+            .clone();
         let (first_offset, next_offset) = (log.first_offset(), log.next_offset());
-        done(OpenedPartition { log, first_offset, next_offset, last_timestamp: Timestamp(0), recent_ids: Vec::new() })
+        done(OpenedPartition {
+            log,
+            first_offset,
+            next_offset,
+            last_timestamp: Timestamp(0),
+            recent_ids: Vec::new(),
+        })
     }
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
-        let log = self.logs.lock().unwrap_or_else(PoisonError::into_inner).get(&submission.key).cloned();
+        let log = self
+            .logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&submission.key)
+            .cloned();
         log.ok_or(StoreError::Closed)?.append(&submission.batch);
         Ok(Submitted::Committed)
     }

@@ -28,7 +28,10 @@ impl OriginRules {
     /// Rules for a listener at `listen`; `allowed` are origins as browsers send them.
     pub fn new(listen: SocketAddr, allowed: &[String]) -> Self {
         let normal = |origin: &String| origin.trim_end_matches('/').to_ascii_lowercase();
-        Self { allowed: allowed.iter().map(normal).collect(), listens_on_loopback: listen.ip().is_loopback() }
+        Self {
+            allowed: allowed.iter().map(normal).collect(),
+            listens_on_loopback: listen.ip().is_loopback(),
+        }
     }
 
     /// Checks a request's headers.
@@ -39,7 +42,12 @@ impl OriginRules {
         let mut hosts = headers.get_all(HOST);
         let host = match hosts.next() {
             None => None,
-            Some(value) => Some(value.to_str().map_err(|_| OriginError::Host)?.to_ascii_lowercase()),
+            Some(value) => Some(
+                value
+                    .to_str()
+                    .map_err(|_| OriginError::Host)?
+                    .to_ascii_lowercase(),
+            ),
         };
         if hosts.next().is_some() {
             return Err(OriginError::Host);
@@ -48,19 +56,35 @@ impl OriginRules {
             return Err(OriginError::Host);
         }
         let mut origins = headers.get_all(ORIGIN);
-        let Some(origin) = origins.next() else { return Ok(()) };
+        let Some(origin) = origins.next() else {
+            return Ok(());
+        };
         if origins.next().is_some() {
             return Err(OriginError::Origin);
         }
-        let origin = origin.to_str().map_err(|_| OriginError::Origin)?.to_ascii_lowercase();
-        if self.allowed.iter().any(|allowed| *allowed == origin || allowed == "*") {
+        let origin = origin
+            .to_str()
+            .map_err(|_| OriginError::Origin)?
+            .to_ascii_lowercase();
+        if self
+            .allowed
+            .iter()
+            .any(|allowed| *allowed == origin || allowed == "*")
+        {
             return Ok(());
         }
-        let Some(authority) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else {
+        let Some(authority) = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"))
+        else {
             return Err(OriginError::Origin);
         };
         let is_own = !self.listens_on_loopback && host.as_deref() == Some(authority);
-        if is_loopback(authority) || is_own { Ok(()) } else { Err(OriginError::Origin) }
+        if is_loopback(authority) || is_own {
+            Ok(())
+        } else {
+            Err(OriginError::Origin)
+        }
     }
 }
 
@@ -108,20 +132,48 @@ mod tests {
     #[test]
     fn pages_from_elsewhere_are_refused_and_local_ones_served() {
         const LOCAL: &str = "127.0.0.1:8080";
-        for good in [None, Some("http://localhost:3000"), Some("http://127.0.0.1:8080"), Some("http://[::1]:1"),
-            Some("https://app.example"), Some("https://dev.localhost")] {
+        for good in [
+            None,
+            Some("http://localhost:3000"),
+            Some("http://127.0.0.1:8080"),
+            Some("http://[::1]:1"),
+            Some("https://app.example"),
+            Some("https://dev.localhost"),
+        ] {
             assert_eq!(check(LOCAL, "localhost:8080", good), Ok(()), "{good:?}");
         }
-        for bad in ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1.evil.example",
-            "http://localhost:80@evil.example", "file://", "http://app.example", ""] {
-            assert_eq!(check(LOCAL, "localhost", Some(bad)), Err(OriginError::Origin), "{bad}");
+        for bad in [
+            "https://evil.example",
+            "null",
+            "http://localhost.evil.example",
+            "http://127.0.0.1.evil.example",
+            "http://localhost:80@evil.example",
+            "file://",
+            "http://app.example",
+            "",
+        ] {
+            assert_eq!(
+                check(LOCAL, "localhost", Some(bad)),
+                Err(OriginError::Origin),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_rebound_name_is_refused_on_loopback() {
-        for host in ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost:8080:1", "[::1"] {
-            assert_eq!(check("127.0.0.1:8080", host, None), Err(OriginError::Host), "{host}");
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "localhost:8080:1",
+            "[::1",
+        ] {
+            assert_eq!(
+                check("127.0.0.1:8080", host, None),
+                Err(OriginError::Host),
+                "{host}"
+            );
         }
         for host in ["127.0.0.1:8080", "localhost", "[::1]:8080", "127.9.9.9"] {
             assert_eq!(check("127.0.0.1:8080", host, None), Ok(()), "{host}");
@@ -130,8 +182,14 @@ mod tests {
 
     #[test]
     fn beyond_loopback_a_page_of_the_same_host_is_served() {
-        assert_eq!(check("0.0.0.0:80", "broker.example", Some("http://broker.example")), Ok(()));
-        assert_eq!(check("0.0.0.0:80", "broker.example", Some("http://other.example")), Err(OriginError::Origin));
+        assert_eq!(
+            check("0.0.0.0:80", "broker.example", Some("http://broker.example")),
+            Ok(())
+        );
+        assert_eq!(
+            check("0.0.0.0:80", "broker.example", Some("http://other.example")),
+            Err(OriginError::Origin)
+        );
         assert_eq!(check("0.0.0.0:80", "broker.example", None), Ok(()));
     }
 }

@@ -80,15 +80,20 @@ fn upgrade_service(
         let (shared, rules) = (shared.clone(), Rc::new(rules.clone()));
         async move {
             let hub = Hub::start(shared.clone());
-            let worker = Worker { hub: hub.addr.clone(), arbiter: Arbiter::current() };
+            let worker = Worker {
+                hub: hub.addr.clone(),
+                arbiter: Arbiter::current(),
+            };
             shared.broker().do_send(RegisterWorker(worker));
-            Ok(fn_service(move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
-                let (hub, rules) = (hub.clone(), rules.clone());
-                async move {
-                    ws::upgrade(request, framed, hub, rules).await;
-                    Ok(())
-                }
-            }))
+            Ok(fn_service(
+                move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {
+                    let (hub, rules) = (hub.clone(), rules.clone());
+                    async move {
+                        ws::upgrade(request, framed, hub, rules).await;
+                        Ok(())
+                    }
+                },
+            ))
         }
     })
     .map_init_err(|_: ()| ())

@@ -7,8 +7,7 @@ use std::{io::Write as _, net::SocketAddr, rc::Rc};
 
 use actix_codec::Framed;
 use actix_http::{
-    HttpMessage as _,
-    Request, StatusCode, h1,
+    HttpMessage as _, Request, StatusCode, h1,
     header::{HeaderMap, HeaderName, USER_AGENT},
     ws::handshake,
 };
@@ -30,7 +29,12 @@ const SUBPROTOCOL: HeaderName = actix_http::header::SEC_WEBSOCKET_PROTOCOL;
 const CLIENT_BYTES_MAX: usize = 120;
 
 /// Answers an upgrade request, and starts a session if it is one.
-pub async fn upgrade(request: Request, framed: Framed<TcpStream, h1::Codec>, hub: Rc<Hub>, rules: Rc<OriginRules>) {
+pub async fn upgrade(
+    request: Request,
+    framed: Framed<TcpStream, h1::Codec>,
+    hub: Rc<Hub>,
+    rules: Rc<OriginRules>,
+) {
     let mut stream = framed.into_parts().io;
     let outcome = accept(&request, &hub, &rules);
     let head = match &outcome {
@@ -47,8 +51,14 @@ pub async fn upgrade(request: Request, framed: Framed<TcpStream, h1::Codec>, hub
     };
     let fallback = SocketAddr::from(([0, 0, 0, 0], 0));
     let remote = stream.peer_addr().unwrap_or(fallback);
-    let parts =
-        ConnParts { id: hub.next_conn_id(), stream, remote, client: client(request.headers()), format, now: clock::now() };
+    let parts = ConnParts {
+        id: hub.next_conn_id(),
+        stream,
+        remote,
+        client: client(request.headers()),
+        format,
+        now: clock::now(),
+    };
     SessionActor::start_on(hub, Rc::new(Conn::new(parts)));
 }
 
@@ -59,15 +69,27 @@ fn accept(request: &Request, hub: &Hub, rules: &OriginRules) -> Result<(Format, 
         return refuse(StatusCode::FORBIDDEN, ErrorCode::Forbidden, &error.to_string());
     }
     if request.path() != "/ws" {
-        return refuse(StatusCode::NOT_FOUND, ErrorCode::InvalidArgument, "WebSocket is served at /ws");
+        return refuse(
+            StatusCode::NOT_FOUND,
+            ErrorCode::InvalidArgument,
+            "WebSocket is served at /ws",
+        );
     }
     if hub.shared.is_shutting_down() {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::ShuttingDown, "the broker is shutting down");
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
+        );
     }
     let mut answer = match handshake(request.head()) {
         Ok(mut answer) => answer.finish(),
         Err(error) => {
-            return refuse(StatusCode::BAD_REQUEST, ErrorCode::InvalidArgument, &error.to_string());
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                ErrorCode::InvalidArgument,
+                &error.to_string(),
+            );
         }
     };
     let (format, named) = choose(request.headers());
@@ -105,7 +127,10 @@ fn choose(headers: &HeaderMap) -> (Format, Option<&'static str>) {
 }
 
 fn client(headers: &HeaderMap) -> Box<str> {
-    let name = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     name.chars().take(CLIENT_BYTES_MAX).collect::<String>().into()
 }
 

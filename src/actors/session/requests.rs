@@ -69,7 +69,8 @@ impl SessionActor {
                     Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
                     Request::Declare(declare) => self.declare(id, declare, ctx),
                     Request::Ping => {
-                        self.conn.reply(|buffer| ServerFrame::Pong { id: id.as_ref() }.push(buffer));
+                        self.conn
+                            .reply(|buffer| ServerFrame::Pong { id: id.as_ref() }.push(buffer));
                         Flow::Done
                     }
                 }
@@ -116,7 +117,10 @@ impl SessionActor {
             Ok(name) => name,
             Err(refusal) => return Found::Denied(refusal),
         };
-        let asked = self.hub.shared.broker().send(GetTopic { name, want: Want::Auto });
+        let asked = self.hub.shared.broker().send(GetTopic {
+            name,
+            want: Want::Auto,
+        });
         ctx.spawn(asked.into_actor(self).map(|answer, session, ctx| {
             match answer {
                 Ok(Ok(topic)) => session.last_topic = Some(topic),
@@ -134,7 +138,10 @@ impl SessionActor {
             return self.refuse(id.as_ref(), &refusal);
         }
         if publish.topic.starts_with('$') {
-            let refusal = Refusal::new(ErrorCode::Forbidden, "names that begin with $ are the broker's own");
+            let refusal = Refusal::new(
+                ErrorCode::Forbidden,
+                "names that begin with $ are the broker's own",
+            );
             return self.refuse(id.as_ref(), &refusal);
         }
         let topic = match self.topic_or_new(&publish.topic, ctx) {
@@ -145,11 +152,15 @@ impl SessionActor {
         let mut placing = Placing::new(&topic);
         match publish.records {
             Records::One(record) => {
-                let error_id = id.clone();
-                let id = if publish.ack == Ack::None { None } else { id };
-                let reply = Reply { id, slot: Slot::Alone };
-                if let Err(refusal) = self.intake.add(&topic, &mut placing, &record, publish.ack, reply) {
-                    return self.refuse(error_id.as_ref(), &refusal);
+                let reply = Reply {
+                    id,
+                    slot: Slot::Alone,
+                    silent: publish.ack == Ack::None,
+                };
+                if let Err((refusal, reply)) =
+                    self.intake.add(&topic, &mut placing, &record, publish.ack, reply)
+                {
+                    return self.refuse(reply.id.as_ref(), &refusal);
                 }
             }
             Records::Many(records) => self.publish_many(id, &topic, publish.ack, records, &mut placing),
@@ -181,10 +192,24 @@ impl SessionActor {
         });
         let mut frames = FrameBuffer::new(self.conn.format, 0);
         for (index, record) in records.into_iter().enumerate() {
-            let reply = Reply { id: None, slot: Slot::Part { pending, index } };
-            let added = record.and_then(|record| self.intake.add(topic, placing, &record, ack, reply));
+            let reply = Reply {
+                id: None,
+                slot: Slot::Part { pending, index },
+                silent: ack == Ack::None,
+            };
+            let added = record.and_then(|record| {
+                self.intake
+                    .add(topic, placing, &record, ack, reply)
+                    .map_err(|(refusal, _)| refusal)
+            });
             if let Err(refusal) = added {
-                record_result(&self.conn, pending, index, RecordResult::Refused(refusal), &mut frames);
+                record_result(
+                    &self.conn,
+                    pending,
+                    index,
+                    RecordResult::Refused(refusal),
+                    &mut frames,
+                );
             }
         }
         self.conn.push(frames.finish());
@@ -262,7 +287,14 @@ impl SessionActor {
             let (name, epoch, offsets) = (&topic.name, &topic.epoch, &starts.offsets);
             let recovered = starts.recovered;
             self.conn.reply(|buffer| {
-                ServerFrame::SubscribedTopic { id: Some(id), topic: name, epoch, offsets, recovered }.push(buffer);
+                ServerFrame::SubscribedTopic {
+                    id: Some(id),
+                    topic: name,
+                    epoch,
+                    offsets,
+                    recovered,
+                }
+                .push(buffer);
             });
         }
         let following = self.follow(subscribe, None);
@@ -278,7 +310,12 @@ impl SessionActor {
         }
     }
 
-    fn subscribe_pattern(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
+    fn subscribe_pattern(
+        &mut self,
+        id: Option<FrameId>,
+        subscribe: Subscribe,
+        ctx: &mut Context<Self>,
+    ) -> Flow {
         let pattern = match Pattern::parse(&subscribe.topic) {
             Ok(pattern) => pattern,
             Err(error) => {
@@ -287,16 +324,24 @@ impl SessionActor {
             }
         };
         let topics = self.hub.shared.directory.all();
-        let matching: Vec<_> = topics.into_iter().filter(|topic| pattern.matches(&topic.name)).collect();
+        let matching: Vec<_> = topics
+            .into_iter()
+            .filter(|topic| pattern.matches(&topic.name))
+            .collect();
         let from = subscribe.from.clone();
         let asked = matching.clone();
         // A disk may have to be asked of any of them.
         let starts = self.hub.shared.readers.run(move || {
-            asked.iter().map(|topic| pages::starts(topic, &from)).collect::<Result<Vec<_>, _>>()
+            asked
+                .iter()
+                .map(|topic| pages::starts(topic, &from))
+                .collect::<Result<Vec<_>, _>>()
         });
         ctx.spawn(starts.into_actor(self).map(move |starts, session, ctx| {
             match starts.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
-                Ok(starts) => session.subscribed_pattern(id.as_ref(), &subscribe, pattern, &matching, &starts),
+                Ok(starts) => {
+                    session.subscribed_pattern(id.as_ref(), &subscribe, pattern, &matching, &starts)
+                }
                 Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
             }
             session.resume(ctx);
@@ -318,15 +363,23 @@ impl SessionActor {
             .zip(starts)
             .map(|(topic, starts)| {
                 let recovered = is_resume.then_some(starts.recovered);
-                let followed =
-                    FollowedTopic { epoch: topic.epoch.clone(), offsets: starts.offsets.clone(), recovered };
+                let followed = FollowedTopic {
+                    epoch: topic.epoch.clone(),
+                    offsets: starts.offsets.clone(),
+                    recovered,
+                };
                 (topic.name.clone(), followed)
             })
             .collect();
         if let Some(id) = id {
             let target = &*subscribe.topic;
             self.conn.reply(|buffer| {
-                ServerFrame::SubscribedPattern { id: Some(id), topic: target, topics: &topics }.push(buffer);
+                ServerFrame::SubscribedPattern {
+                    id: Some(id),
+                    topic: target,
+                    topics: &topics,
+                }
+                .push(buffer);
             });
         }
         let following = self.follow(subscribe, Some(pattern));
@@ -347,7 +400,12 @@ impl SessionActor {
         if target.group.is_some() {
             return None;
         }
-        self.conn.following.borrow().iter().find(|known| *known.target == *target.topic).cloned()
+        self.conn
+            .following
+            .borrow()
+            .iter()
+            .find(|known| *known.target == *target.topic)
+            .cloned()
     }
 
     fn not_subscribed(&self, id: Option<&FrameId>, target: &Target) -> Flow {
@@ -360,7 +418,10 @@ impl SessionActor {
             return self.not_subscribed(id.as_ref(), target);
         };
         self.hub.end(&following);
-        self.conn.following.borrow_mut().retain(|known| !Rc::ptr_eq(known, &following));
+        self.conn
+            .following
+            .borrow_mut()
+            .retain(|known| !Rc::ptr_eq(known, &following));
         self.ok(id.as_ref())
     }
 
@@ -377,16 +438,33 @@ impl SessionActor {
             Ok(topic) => topic,
             Err(refusal) => return self.refuse(id.as_ref(), &refusal),
         };
-        let Some(log) = topic.partitions().get(fetch.partition.0 as usize).and_then(|part| part.log()) else {
+        let Some(log) = topic
+            .partitions()
+            .get(fetch.partition.0 as usize)
+            .and_then(|part| part.log())
+        else {
             let message = format!("{} has no partition {}", topic.name, fetch.partition);
-            return self.refuse(id.as_ref(), &Refusal::new(ErrorCode::PartitionOutOfRange, message));
+            return self.refuse(
+                id.as_ref(),
+                &Refusal::new(ErrorCode::PartitionOutOfRange, message),
+            );
         };
         let (offset, limit) = (fetch.offset, pages::page_limit(fetch.limit));
-        let page = self.hub.shared.readers.run(move || pages::fetch(&*log, offset, limit, clock::now()));
+        let page = self
+            .hub
+            .shared
+            .readers
+            .run(move || pages::fetch(&*log, offset, limit, clock::now()));
         ctx.spawn(page.into_actor(self).map(move |page, session, ctx| {
             match page.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
                 Ok(page) => session.conn.reply(|buffer| {
-                    server::messages(buffer, id.as_ref(), &topic.name, fetch.partition, page.next_offset);
+                    server::messages(
+                        buffer,
+                        id.as_ref(),
+                        &topic.name,
+                        fetch.partition,
+                        page.next_offset,
+                    );
                     buffer.extend_from_slice(&page.entries);
                     buffer.extend_from_slice(b"]}");
                 }),
@@ -402,11 +480,13 @@ impl SessionActor {
             Ok(name) => name,
             Err(refusal) => return self.refuse(id.as_ref(), &refusal),
         };
-        let want = Want::Declare { config: declare.config };
+        let want = Want::Declare {
+            config: declare.config,
+        };
         let asked = self.hub.shared.broker().send(GetTopic { name, want });
         ctx.spawn(asked.into_actor(self).map(move |answer, session, ctx| {
-            let answer = answer
-                .unwrap_or_else(|error| Err(Refusal::new(ErrorCode::Internal, error.to_string())));
+            let answer =
+                answer.unwrap_or_else(|error| Err(Refusal::new(ErrorCode::Internal, error.to_string())));
             match answer {
                 Ok(_) => session.ok(id.as_ref()),
                 Err(refusal) => session.refuse(id.as_ref(), &refusal),
