@@ -77,12 +77,11 @@ impl BrokerActor {
 
     fn tell_ready(&mut self) {
         let started = self.workers_expected == self.shared.workers().len();
-        if started && self.topics.values().all(|entry| entry.topic.is_some()) {
-            if let Some(ready) = self.ready.take() {
-                self.shared.set_ready();
-                // Nobody waits for it in tests that ask for readiness otherwise.
-                let _ = ready.send(());
-            }
+        let all_open = self.topics.values().all(|entry| entry.topic.is_some());
+        if started && all_open && let Some(ready) = self.ready.take() {
+            self.shared.set_ready();
+            // Nobody waits for it in tests that ask for readiness otherwise.
+            let _ = ready.send(());
         }
     }
 
@@ -374,11 +373,7 @@ impl Handler<PatchTopic> for BrokerActor {
 
     fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
         let found = self.topics.get(name.as_str()).and_then(|entry| {
-            entry
-                .addr
-                .clone()
-                .zip(entry.topic.clone())
-                .map(|(addr, topic)| (addr, topic))
+            entry.addr.clone().zip(entry.topic.clone())
         });
         let Some((addr, topic)) = found else {
             return Box::pin(fut::ready(Err(not_found(&name))));

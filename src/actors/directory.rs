@@ -47,7 +47,7 @@ impl Directory {
     }
 
     /// How many topics there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.topics.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
