@@ -193,8 +193,12 @@ impl Socket {
     /// Says good-bye and waits, for at most `timeout`, until the broker has read everything before it.
     pub(crate) async fn close(&mut self, timeout: Duration) {
         let closing = async {
-            if self.stream.close(None).await.is_ok() {
-                while let Some(Ok(_)) = self.stream.next().await {}
+            if self.stream.send(Message::Close(None)).await.is_ok() {
+                while let Some(Ok(message)) = self.stream.next().await {
+                    if message.is_close() {
+                        return;
+                    }
+                }
             }
         };
         // A broker that does not answer the close frame is left without it.
