@@ -4,6 +4,7 @@
 //! - [`store`]: where records are kept; a trait and its engines.
 //! - [`actors`]: the concurrency; who owns what.
 //! - [`web`]: HTTP and WebSocket; translates, decides nothing.
+//! - [`serve`]: puts a broker together; [`config`]: every setting of it.
 
 pub mod actors;
 pub mod config;

@@ -1,22 +1,7 @@
-//! The command line.
+//! The command line of Callboard; everything it does is in the library or in [`cli`].
 
-use std::process::ExitCode;
+mod cli;
 
-use callboard::config::{ServeArgs, ServeConfig};
-use clap::Parser;
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    serve: ServeArgs,
-}
-
-fn main() -> ExitCode {
-    match ServeConfig::resolve(Cli::parse().serve) {
-        Ok(config) => callboard::serve::run(config),
-        Err(error) => {
-            eprintln!("callboard: {error}");
-            ExitCode::from(2)
-        }
-    }
+fn main() -> std::process::ExitCode {
+    cli::main()
 }

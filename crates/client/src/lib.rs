@@ -1,1 +1,39 @@
 //! Async client for Callboard.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), callboard_client::Error> {
+//! use callboard_client::{Client, ConnectOptions, Publish, Subscribe, SubscriptionEvent};
+//!
+//! let client = Client::connect("ws://127.0.0.1:8080/ws", ConnectOptions::default()).await?;
+//! let mut orders = client.subscribe(Subscribe::topic("orders")).await?;
+//! client.publish(Publish::json("orders", r#"{"total":12}"#)?.with_key("c42")).await?;
+//! while let Some(SubscriptionEvent::Record(record)) = orders.next_event().await {
+//!     println!("{} {:?}", record.partition, record.payload);
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Layout:
+//! - [`frame`]: the broker's frames, decoded; payloads stay the bytes they came as.
+//! - [`request`]: what a client asks, and how it is written as one line.
+//! - [`error`]: what can go wrong.
+//! - `transport`: the socket. The only module that knows a runtime's sockets, so that a browser
+//!   build has one module to replace.
+//! - `positions`: which subscription a record belongs to, and where it goes on after a reconnect.
+//! - `driver`: the task that owns the socket.
+//! - `handle`: [`Client`], [`Publisher`] and [`Subscription`], which talk to that task.
+
+mod driver;
+pub mod error;
+pub mod frame;
+mod handle;
+mod positions;
+pub mod request;
+mod transport;
+
+pub use error::{Error, ServerError};
+pub use frame::{Message, Page, Published, ServerFrame, Skipped, Welcome};
+pub use handle::{
+    Client, ConnectOptions, Event, Outcome, Publisher, Reconnect, Subscription, SubscriptionEvent,
+};
+pub use request::{Ack, Fetch, From, Overflow, Payload, Position, Publish, Subscribe};

@@ -1,0 +1,410 @@
+//! What a client asks, and how it is written: one JSON object on one line.
+
+use std::collections::BTreeMap;
+
+use callboard_protocol::{
+    Epoch, Offset, PartitionId,
+    json::{self, JsonError},
+};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::value::RawValue;
+
+use crate::frame::Offsets;
+
+/// When a `publish` is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ack {
+    /// Never, unless it is refused.
+    None,
+    /// Once it has an offset.
+    Accepted,
+    /// Once it is as durable as its topic promises.
+    #[default]
+    Durable,
+}
+
+impl Ack {
+    fn is_default(&self) -> bool {
+        *self == Self::Durable
+    }
+}
+
+/// What a record carries.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A JSON value, sent as the bytes it is.
+    Json(Box<RawValue>),
+    /// Bytes, as base64.
+    Base64(String),
+}
+
+/// One record to publish.
+#[derive(Clone, Debug, Serialize)]
+pub struct Publish {
+    topic: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<PartitionId>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
+    #[serde(skip_serializing_if = "Ack::is_default")]
+    ack: Ack,
+    #[serde(flatten, serialize_with = "payload_field")]
+    payload: Payload,
+}
+
+fn payload_field<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(1))?;
+    match payload {
+        Payload::Json(json) => map.serialize_entry("payload", json)?,
+        Payload::Base64(text) => map.serialize_entry("payload_base64", text)?,
+    }
+    map.end()
+}
+
+impl Publish {
+    /// A record of `topic`; nothing of the payload is changed.
+    #[must_use]
+    pub fn new(topic: impl Into<String>, payload: Payload) -> Self {
+        Self {
+            topic: topic.into(),
+            key: None,
+            partition: None,
+            headers: BTreeMap::new(),
+            ttl_ms: None,
+            message_id: None,
+            ack: Ack::Durable,
+            payload,
+        }
+    }
+
+    /// A record whose payload is the JSON text `json`, byte for byte.
+    ///
+    /// # Errors
+    /// The text is not one JSON value, or is nested too deep.
+    pub fn json(topic: impl Into<String>, json: &str) -> Result<Self, JsonError> {
+        let value = json::check(json)?.into_owned();
+        let value =
+            RawValue::from_string(value).expect("the protocol's scanner accepts only what serde_json does");
+        Ok(Self::new(topic, Payload::Json(value)))
+    }
+
+    /// Gives it a key; the same key lands in the same partition.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Puts it into this partition, whatever its key.
+    #[must_use]
+    pub fn with_partition(mut self, partition: PartitionId) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// Lets it live for so many milliseconds; 0 reaches only who is subscribed now.
+    #[must_use]
+    pub fn with_ttl_ms(mut self, ttl_ms: u64) -> Self {
+        self.ttl_ms = Some(ttl_ms);
+        self
+    }
+
+    /// Names it, so that a repeat is not stored again; also lets the client send it again by itself
+    /// after a lost connection.
+    #[must_use]
+    pub fn with_message_id(mut self, message_id: impl Into<String>) -> Self {
+        self.message_id = Some(message_id.into());
+        self
+    }
+
+    /// Says when it is answered.
+    #[must_use]
+    pub fn with_ack(mut self, ack: Ack) -> Self {
+        self.ack = ack;
+        self
+    }
+
+    pub(crate) fn ack(&self) -> Ack {
+        self.ack
+    }
+
+    pub(crate) fn may_repeat(&self) -> bool {
+        self.message_id.is_some()
+    }
+}
+
+/// Where a reader was in one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// The next offset of each partition.
+    pub offsets: Offsets,
+    /// The epoch in which they mean something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
+}
+
+/// Where a subscription begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum From {
+    /// After the newest record.
+    #[default]
+    Latest,
+    /// At the first record kept.
+    Earliest,
+    /// At the newest so many of the whole topic.
+    Last(u64),
+    /// At the first record of this time; RFC 3339.
+    Time(String),
+    /// Where it was.
+    #[serde(untagged)]
+    Offsets(Position),
+    /// Where it was in each topic of a pattern.
+    #[serde(untagged)]
+    Topics {
+        /// By topic.
+        topics: BTreeMap<String, Position>,
+    },
+}
+
+/// What happens when the reader is slower than the topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// It reads on from the log and misses nothing.
+    #[default]
+    Read,
+    /// It jumps to the newest record.
+    Skip,
+    /// It gets only the newest record of each key.
+    Conflate,
+}
+
+impl Overflow {
+    fn is_default(&self) -> bool {
+        *self == Self::Read
+    }
+}
+
+/// A subscription to a topic or to a pattern.
+#[derive(Clone, Debug, Serialize)]
+pub struct Subscribe {
+    pub(crate) topic: String,
+    pub(crate) from: From,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) credit: Option<u64>,
+    #[serde(skip_serializing_if = "Overflow::is_default")]
+    overflow: Overflow,
+}
+
+impl Subscribe {
+    /// Every record of `topic` from now on; a `topic` with `*` or `#` follows all that match.
+    #[must_use]
+    pub fn topic(topic: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            from: From::Latest,
+            credit: None,
+            overflow: Overflow::Read,
+        }
+    }
+
+    /// Begins elsewhere.
+    #[must_use]
+    pub fn from(mut self, from: From) -> Self {
+        self.from = from;
+        self
+    }
+
+    /// Lets at most about so many records be under way; the client tops it up as they are taken.
+    ///
+    /// Without it a subscription that is not read stops the whole connection, replies included.
+    /// At least 1.
+    #[must_use]
+    pub fn with_credit(mut self, credit: u64) -> Self {
+        self.credit = Some(credit.max(1));
+        self
+    }
+
+    /// Says what happens when the reader is slower than the topic.
+    #[must_use]
+    pub fn with_overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+}
+
+/// A page to read without a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fetch {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first record.
+    pub offset: Offset,
+    /// Most records; the broker's default is 100 and it cuts what is above 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// The end of a subscription.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Unsubscribe<'a> {
+    pub(crate) topic: &'a str,
+}
+
+/// More records for a subscription that counts them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Credit<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) add: u64,
+}
+
+/// A `ping` says nothing but its type.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Ping {}
+
+/// A frame as it is written: one line, without a line end.
+pub(crate) fn line(kind: &str, id: Option<u64>, body: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Frame<'a, B> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        #[serde(flatten)]
+        body: &'a B,
+    }
+    let line =
+        serde_json::to_string(&Frame { kind, id, body }).expect("strings and numbers always serialize");
+    // A payload that did not pass `Publish::json` may still have line breaks between its tokens.
+    json::one_line(&line, true).into_owned()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use callboard_protocol::client::ClientFrame;
+
+    use super::*;
+
+    #[test]
+    fn publish_carries_its_payload_byte_for_byte() {
+        let publish = Publish::json("orders", r#" {"b":1.10,"a":999999996000000004} "#)
+            .unwrap()
+            .with_key("c\n42");
+        assert_eq!(
+            line("publish", Some(7), &publish),
+            r#"{"type":"publish","id":7,"topic":"orders","key":"c\n42","payload":{"b":1.10,"a":999999996000000004}}"#
+        );
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_spaces() {
+        let raw = RawValue::from_string("{\n\"a\":\r\n1}".to_owned()).unwrap();
+        let text = line(
+            "publish",
+            None,
+            &Publish::new("t", Payload::Json(raw)).with_ack(Ack::None),
+        );
+        assert_eq!(
+            text,
+            r#"{"type":"publish","topic":"t","ack":"none","payload":{ "a":  1}}"#
+        );
+    }
+
+    #[test]
+    fn payload_that_is_not_json_is_refused_before_it_is_sent() {
+        for text in [
+            "",
+            "{",
+            "01",
+            "1 2",
+            &format!("{}{}", "[".repeat(129), "]".repeat(129)),
+        ] {
+            assert!(Publish::json("t", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_start_of_a_subscription_is_written_as_the_protocol_says() {
+        let position = Position {
+            offsets: Offsets::from([(PartitionId(0), Offset(12))]),
+            epoch: Some(Epoch("k3f9".to_owned())),
+        };
+        let table = [
+            (From::Latest, r#""latest""#),
+            (From::Earliest, r#""earliest""#),
+            (From::Last(20), r#"{"last":20}"#),
+            (
+                From::Time("2026-11-20T08:00:00Z".to_owned()),
+                r#"{"time":"2026-11-20T08:00:00Z"}"#,
+            ),
+            (
+                From::Offsets(position.clone()),
+                r#"{"offsets":{"0":12},"epoch":"k3f9"}"#,
+            ),
+            (
+                From::Topics {
+                    topics: BTreeMap::from([("a.b".to_owned(), position)]),
+                },
+                r#"{"topics":{"a.b":{"offsets":{"0":12},"epoch":"k3f9"}}}"#,
+            ),
+        ];
+        for (from, expected) in table {
+            let text = line("subscribe", Some(1), &Subscribe::topic("t").from(from));
+            assert_eq!(
+                text,
+                format!(r#"{{"type":"subscribe","id":1,"topic":"t","from":{expected}}}"#)
+            );
+        }
+    }
+
+    #[test]
+    fn every_request_is_a_frame_that_the_protocol_reads() {
+        let subscribe = Subscribe::topic("a.*")
+            .with_credit(5)
+            .with_overflow(Overflow::Conflate);
+        let fetch = Fetch {
+            topic: "t".to_owned(),
+            partition: PartitionId(1),
+            offset: Offset(3),
+            limit: Some(9),
+        };
+        let publish = Publish::json("t", "1")
+            .unwrap()
+            .with_message_id("m")
+            .with_ttl_ms(0)
+            .with_header("a", "b");
+        let lines = [
+            line(
+                "publish",
+                Some(1),
+                &publish.with_partition(PartitionId(2)).with_ack(Ack::Accepted),
+            ),
+            line("subscribe", Some(2), &subscribe),
+            line("unsubscribe", Some(3), &Unsubscribe { topic: "a.*" }),
+            line("credit", None, &Credit { topic: "a.*", add: 3 }),
+            line("fetch", Some(4), &fetch),
+            line("ping", Some(5), &Ping {}),
+        ];
+        for text in lines {
+            assert!(ClientFrame::decode(&text).is_ok(), "{text}");
+        }
+    }
+}
