@@ -53,6 +53,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte that is not white space, without passing it.
+    #[inline]
     pub fn peek(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(&byte) = bytes.get(self.position) {
@@ -70,6 +71,7 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// [`JsonError::Syntax`] when something else comes.
+    #[inline]
     pub fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
         if self.peek() == Some(byte) {
             self.position += 1;
@@ -147,6 +149,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a comma (false) or the closing byte (true).
+    #[inline]
     fn separator(&mut self, close: u8) -> Result<bool, JsonError> {
         match self.peek() {
             Some(b',') => {
@@ -167,7 +170,9 @@ impl<'a> Scanner<'a> {
     /// [`JsonError::Syntax`], and [`JsonError::TooDeep`]: then the value was valid and is passed all the
     /// same, so that what follows it can be read.
     pub fn value(&mut self) -> Result<&'a str, JsonError> {
-        self.peek();
+        if self.peek() == Some(b'"') {
+            return self.string();
+        }
         let start = self.position;
         let mut open = Nesting::default();
         let mut too_deep_at = None;
@@ -348,19 +353,31 @@ impl Nesting {
 }
 
 /// The first byte from `at` on that ends a run of plain string bytes: a quote, a backslash, a control
-/// byte, or the end. Eight bytes at a time.
+/// byte, or the end.
+///
+/// Names and short values end within the first word; behind it, blocks in a form that compiles to vector
+/// instructions carry long payloads.
+#[inline]
 fn plain_run_end(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zero_bytes = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let word = u64::from_le_bytes(*chunk);
-        let quotes = zero_bytes(word ^ (ONES * u64::from(b'"')));
-        let slashes = zero_bytes(word ^ (ONES * u64::from(b'\\')));
-        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let stops = quotes | slashes | controls;
+    const BLOCK_BYTES: usize = 32;
+    if let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        if let Some(place) = stop_in_word(*word) {
+            return at + place;
+        }
+        at += 8;
+    }
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>()) {
+        let stops = block.iter().fold(0, |stops, &byte| {
+            stops | u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20)
+        });
         if stops != 0 {
-            return at + (stops.trailing_zeros() / 8) as usize;
+            break;
+        }
+        at += BLOCK_BYTES;
+    }
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        if let Some(place) = stop_in_word(*word) {
+            return at + place;
         }
         at += 8;
     }
@@ -371,6 +388,21 @@ fn plain_run_end(bytes: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// The place of the first quote, backslash or control byte among eight bytes.
+#[inline]
+fn stop_in_word(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(word);
+    // A byte below `limit` borrows into its high bit. A borrow can reach the byte above as well, but only
+    // above a true hit, and the first one is taken.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGHS;
+    let quotes = below(word ^ (ONES * u64::from(b'"')), 1);
+    let slashes = below(word ^ (ONES * u64::from(b'\\')), 1);
+    let stops = quotes | slashes | below(word, 0x20);
+    (stops != 0).then(|| (stops.trailing_zeros() / 8) as usize)
 }
 
 /// The place after the escape that begins at `at`; `None` if it is not one.

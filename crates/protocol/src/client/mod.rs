@@ -37,7 +37,7 @@ pub struct ClientFrame<'a> {
 #[derive(Debug)]
 pub enum Request<'a> {
     /// Store records.
-    Publish(Box<Publish<'a>>),
+    Publish(Publish<'a>),
     /// Follow a topic or a pattern.
     Subscribe(Box<Subscribe>),
     /// Stop following.
@@ -143,8 +143,8 @@ impl<'a> Fields<'a> {
         true
     }
 
-    fn request(self, text: &'a str, has_line_breaks: bool) -> Result<Request<'a>, Refusal> {
-        if let Some(error) = self.too_deep {
+    fn request(&mut self, text: &'a str, has_line_breaks: bool) -> Result<Request<'a>, Refusal> {
+        if let Some(error) = &self.too_deep {
             return Err(bad(error.to_string()));
         }
         let frame_type = self.frame_type.ok_or_else(|| bad("a frame needs a type"))?;
@@ -170,7 +170,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn publish(self, has_line_breaks: bool) -> Result<Request<'a>, Refusal> {
+    fn publish(&mut self, has_line_breaks: bool) -> Result<Request<'a>, Refusal> {
         if self.exchange.is_some() {
             return Err(Refusal::new(
                 ErrorCode::ExchangeNotFound,
@@ -183,14 +183,14 @@ impl<'a> Fields<'a> {
         let topic = self.topic.ok_or_else(|| bad("publish needs a topic"))?;
         let topic = json::as_text(topic).ok_or_else(|| bad("topic must be a string"))?;
         let ack = self.ack.map_or(Ok(Ack::default()), publish::ack)?;
-        let records = match self.messages {
+        let records = match self.messages.take() {
             None => Records::One(self.record.read(has_line_breaks)?),
             Some(_) if !self.record.is_empty() => {
                 return Err(bad("the fields of a record stand inside messages, not beside it"));
             }
             Some(messages) => Records::Many(messages.read(has_line_breaks)?),
         };
-        Ok(Request::Publish(Box::new(Publish { topic, ack, records })))
+        Ok(Request::Publish(Publish { topic, ack, records }))
     }
 }
 

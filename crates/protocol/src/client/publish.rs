@@ -229,7 +229,8 @@ impl<'a> RecordFields<'a> {
         )
     }
 
-    pub(super) fn read(self, has_line_breaks: bool) -> Result<NewRecord<'a>, Refusal> {
+    #[inline]
+    pub(super) fn read(&self, has_line_breaks: bool) -> Result<NewRecord<'a>, Refusal> {
         if self.schedule.is_some() {
             return Err(invalid(
                 "delay_ms and deliver_at are not available in this version",
