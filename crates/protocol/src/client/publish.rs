@@ -1,0 +1,317 @@
+//! `publish`: records on their way in, borrowed from the frame.
+//!
+//! A record of `messages` that cannot be read is refused alone and leaves its neighbours as they are;
+//! only what is not JSON at all refuses the frame.
+
+use base64::Engine as _;
+
+use super::{Text, bad, invalid};
+use crate::{
+    PartitionId,
+    error::Refusal,
+    json::{self, JsonError, Scanner},
+    limits::{HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX, PUBLISH_RECORDS_MAX},
+};
+
+/// When a publish is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ack {
+    /// Never, on success.
+    None,
+    /// When the records have offsets.
+    Accepted,
+    /// When the records have what their topic's durability promises.
+    #[default]
+    Durable,
+}
+
+/// A `publish` frame.
+#[derive(Debug)]
+pub struct Publish<'a> {
+    /// Where to.
+    pub topic: Text<'a>,
+    /// When to answer.
+    pub ack: Ack,
+    /// What.
+    pub records: Records<'a>,
+}
+
+/// The records of a publish; those that could not be read stand alone.
+#[derive(Debug)]
+pub enum Records<'a> {
+    /// The frame is the record.
+    One(NewRecord<'a>),
+    /// `messages`.
+    Many(Vec<Result<NewRecord<'a>, Refusal>>),
+}
+
+/// A record on its way in.
+#[derive(Debug, Default)]
+pub struct NewRecord<'a> {
+    /// Picks the partition.
+    pub key: Option<Text<'a>>,
+    /// The partition itself; wins over the key.
+    pub partition: Option<PartitionId>,
+    /// A JSON object of strings, one line.
+    pub headers: Option<Text<'a>>,
+    /// Milliseconds to live; 0 is for live subscribers only.
+    pub ttl_ms: Option<u64>,
+    /// Names the record for deduplication.
+    pub message_id: Option<Text<'a>>,
+    /// What it carries.
+    pub payload: Payload<'a>,
+}
+
+/// What a record carries.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// JSON text, one line, otherwise byte for byte as it came.
+    Json(Text<'a>),
+    /// Bytes, from `payload_base64`.
+    Binary(Vec<u8>),
+}
+
+impl Default for Payload<'_> {
+    fn default() -> Self {
+        Self::Json(Text::Borrowed("null"))
+    }
+}
+
+impl Payload<'_> {
+    /// The bytes to keep.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Json(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Whether the bytes are not JSON.
+    #[must_use]
+    pub fn is_binary(&self) -> bool {
+        matches!(self, Self::Binary(_))
+    }
+}
+
+/// Reads the objects of a REST publish: one object, or an array of them, each as one of `messages`.
+///
+/// # Errors
+/// `bad_frame` when the text is not JSON or not an object or a filled array; `invalid_argument` when the
+/// array is too long.
+pub fn decode_messages(text: &str) -> Result<Vec<Result<NewRecord<'_>, Refusal>>, Refusal> {
+    let mut scanner = Scanner::new(text);
+    let syntax = |error: JsonError| bad(error.to_string());
+    let messages = match scanner.peek() {
+        Some(b'[') => Messages::scan(&mut scanner).map_err(syntax)?,
+        Some(b'{') => Messages::List(vec![RecordFields::scan(&mut scanner).map_err(syntax)?]),
+        _ => return Err(bad("a message object or an array of them is expected")),
+    };
+    scanner.end().map_err(syntax)?;
+    messages.read(scanner.saw_line_break())
+}
+
+/// The value of `messages` as it was found.
+pub(super) enum Messages<'a> {
+    /// One entry an element, a refusal where the element cannot be a record.
+    List(Vec<Result<RecordFields<'a>, Refusal>>),
+    /// Not an array.
+    Other,
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn scan(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
+        if scanner.peek() != Some(b'[') {
+            scanner.value()?;
+            return Ok(Self::Other);
+        }
+        let mut records = Vec::new();
+        scanner.array(|scanner| {
+            records.push(RecordFields::scan(scanner)?);
+            Ok::<(), JsonError>(())
+        })?;
+        Ok(Self::List(records))
+    }
+
+    pub(super) fn read(self, has_line_breaks: bool) -> Result<Vec<Result<NewRecord<'a>, Refusal>>, Refusal> {
+        match self {
+            Self::Other => Err(bad("messages must be an array")),
+            Self::List(records) if records.is_empty() => Err(bad("messages is empty")),
+            Self::List(records) if records.len() > PUBLISH_RECORDS_MAX => Err(invalid(format!(
+                "messages has at most {PUBLISH_RECORDS_MAX} entries"
+            ))),
+            Self::List(records) => Ok(records
+                .into_iter()
+                .map(|fields| fields?.read(has_line_breaks))
+                .collect()),
+        }
+    }
+}
+
+/// The fields of a record as text.
+#[derive(Default)]
+pub(super) struct RecordFields<'a> {
+    key: Option<&'a str>,
+    partition: Option<&'a str>,
+    headers: Option<&'a str>,
+    ttl_ms: Option<&'a str>,
+    message_id: Option<&'a str>,
+    payload: Option<&'a str>,
+    payload_base64: Option<&'a str>,
+    schedule: Option<&'a str>,
+}
+
+impl<'a> RecordFields<'a> {
+    /// Passes one element of `messages`.
+    fn scan(scanner: &mut Scanner<'a>) -> Result<Result<Self, Refusal>, JsonError> {
+        if scanner.peek() != Some(b'{') {
+            return match scanner.value() {
+                Ok(_) | Err(JsonError::TooDeep(_)) => Ok(Err(bad("a message is an object with a payload"))),
+                Err(error) => Err(error),
+            };
+        }
+        let mut fields = Self::default();
+        let mut too_deep = None;
+        scanner.object(|scanner, key| {
+            match scanner.value() {
+                Ok(value) => {
+                    if !fields.take(key, value)
+                        && let Some(name) = json::unescaped_name(key)
+                    {
+                        fields.take(&name, value);
+                    }
+                }
+                Err(error @ JsonError::TooDeep(_)) => too_deep = Some(error),
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        })?;
+        Ok(match too_deep {
+            None => Ok(fields),
+            Some(error) => Err(bad(error.to_string())),
+        })
+    }
+
+    /// Takes the value of a record's field; false if `key` is none of them.
+    pub(super) fn take(&mut self, key: &str, value: &'a str) -> bool {
+        let field = match key {
+            "payload" => {
+                self.payload = Some(value);
+                return true;
+            }
+            "key" => &mut self.key,
+            "partition" => &mut self.partition,
+            "headers" => &mut self.headers,
+            "ttl_ms" => &mut self.ttl_ms,
+            "message_id" => &mut self.message_id,
+            "payload_base64" => &mut self.payload_base64,
+            "delay_ms" | "deliver_at" => &mut self.schedule,
+            _ => return false,
+        };
+        *field = json::not_null(value);
+        true
+    }
+
+    /// Whether none of a record's fields was there.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(
+            self,
+            Self {
+                key: None,
+                partition: None,
+                headers: None,
+                ttl_ms: None,
+                message_id: None,
+                payload: None,
+                payload_base64: None,
+                schedule: None,
+            }
+        )
+    }
+
+    #[inline]
+    pub(super) fn read(&self, has_line_breaks: bool) -> Result<NewRecord<'a>, Refusal> {
+        if self.schedule.is_some() {
+            return Err(invalid(
+                "delay_ms and deliver_at are not available in this version",
+            ));
+        }
+        let payload = match (self.payload, self.payload_base64) {
+            (Some(text), None) => Payload::Json(json::one_line(text, has_line_breaks)),
+            (None, Some(text)) => Payload::Binary(binary(text)?),
+            (None, None) => return Err(bad("a record needs payload or payload_base64")),
+            (Some(_), Some(_)) => return Err(bad("a record has payload or payload_base64, not both")),
+        };
+        Ok(NewRecord {
+            key: self
+                .key
+                .map(|value| short_text(value, "key", 0, KEY_BYTES_MAX))
+                .transpose()?,
+            partition: self.partition.map(partition).transpose()?,
+            headers: self
+                .headers
+                .map(|value| headers(value, has_line_breaks))
+                .transpose()?,
+            ttl_ms: self.ttl_ms.map(|value| integer(value, "ttl_ms")).transpose()?,
+            message_id: self
+                .message_id
+                .map(|value| short_text(value, "message_id", 1, MESSAGE_ID_BYTES_MAX))
+                .transpose()?,
+            payload,
+        })
+    }
+}
+
+pub(super) fn ack(value: &str) -> Result<Ack, Refusal> {
+    match json::as_text(value).as_deref() {
+        Some("durable") => Ok(Ack::Durable),
+        Some("accepted") => Ok(Ack::Accepted),
+        Some("none") => Ok(Ack::None),
+        Some("delivered" | "processed") => Err(invalid("this ack level is not available in this version")),
+        _ => Err(bad("ack is one of none, accepted, durable")),
+    }
+}
+
+fn integer(value: &str, field: &str) -> Result<u64, Refusal> {
+    json::as_integer(value).ok_or_else(|| bad(format!("{field} is an integer from 0 to 2^53-1")))
+}
+
+fn partition(value: &str) -> Result<PartitionId, Refusal> {
+    super::partition_id(integer(value, "partition")?)
+}
+
+fn short_text<'a>(value: &'a str, field: &str, min: usize, max: usize) -> Result<Text<'a>, Refusal> {
+    let text = json::as_text(value).ok_or_else(|| bad(format!("{field} must be a string")))?;
+    if (min..=max).contains(&text.len()) {
+        Ok(text)
+    } else {
+        Err(invalid(format!("{field} has {min} to {max} bytes")))
+    }
+}
+
+fn headers(value: &str, has_line_breaks: bool) -> Result<Text<'_>, Refusal> {
+    let mut count = 0;
+    let checked = Scanner::new(value).object(|scanner, _| {
+        count += 1;
+        scanner.string().map(drop)
+    });
+    if checked.is_err() {
+        return Err(bad("headers is an object of strings"));
+    }
+    if count > HEADERS_MAX || value.len() > HEADERS_BYTES_MAX {
+        return Err(invalid(format!(
+            "at most {HEADERS_MAX} headers of {HEADERS_BYTES_MAX} bytes together"
+        )));
+    }
+    Ok(json::one_line(value, has_line_breaks))
+}
+
+fn binary(value: &str) -> Result<Vec<u8>, Refusal> {
+    json::as_text(value)
+        .and_then(|text| {
+            base64::engine::general_purpose::STANDARD
+                .decode(text.as_bytes())
+                .ok()
+        })
+        .ok_or_else(|| bad("payload_base64 is a string of padded standard base64"))
+}
