@@ -54,7 +54,7 @@ impl SessionActor {
         };
         let ClientFrame { id, request } = frame;
         let flow = match request {
-            Request::Publish(publish) => self.publish(id, *publish, ctx),
+            Request::Publish(publish) => self.publish(id, publish, ctx),
             other => {
                 // What was published before it must be on its way before it is looked at.
                 self.send_drafts(ctx);
