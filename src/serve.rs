@@ -10,7 +10,8 @@ use tokio::{
 
 use crate::{
     actors::{Settings, Shared, broker::BrokerActor, gateway, readers::Readers},
-    config::{AutoCreate, ServeConfig, StoreKind},
+    config::{AutoCreate, Demo, ServeConfig, StoreKind},
+    demo,
     store::{Store, memory::MemoryStore},
     web::server,
 };
@@ -80,6 +81,9 @@ async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         "callboard {} is ready: http://{address}",
         env!("CARGO_PKG_VERSION")
     ));
+    if config.demo == Demo::On {
+        actix_rt::spawn(demo::run(address));
+    }
     stop.asked().await;
     log::info!("shutting down");
     let ended = tokio::time::timeout(SHUTDOWN_MAX, async {

@@ -441,3 +441,20 @@ impl Handler<DeleteTopic> for BrokerActor {
         })
     }
 }
+
+/// Makes a topic's actor panic, as a fault of ours would.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PanicTopic(pub String);
+
+#[cfg(test)]
+impl Handler<PanicTopic> for BrokerActor {
+    type Result = ();
+
+    fn handle(&mut self, PanicTopic(name): PanicTopic, _: &mut Self::Context) {
+        if let Some(addr) = self.topics.get(name.as_str()).and_then(|entry| entry.addr.clone()) {
+            addr.do_send(super::partition::InjectPanic);
+        }
+    }
+}

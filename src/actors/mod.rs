@@ -35,6 +35,9 @@ pub mod partition;
 pub mod plain;
 pub mod readers;
 pub mod session;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 pub mod topic;
 pub mod wire;
 
