@@ -10,9 +10,22 @@ use std::{
 
 use callboard_client::{Client, ConnectOptions, Publish};
 
-const SYMBOLS: [(&str, f64); 6] =
-    [("MSFT", 412.0), ("AMZN", 187.0), ("IBM", 231.0), ("GOOG", 171.0), ("AAPL", 228.0), ("NVDA", 139.0)];
-const SENSORS: [&str; 6] = ["boiler.temp", "boiler.pressure", "turbine.rpm", "pump.flow", "tank.level", "hall.temp"];
+const SYMBOLS: [(&str, f64); 6] = [
+    ("MSFT", 412.0),
+    ("AMZN", 187.0),
+    ("IBM", 231.0),
+    ("GOOG", 171.0),
+    ("AAPL", 228.0),
+    ("NVDA", 139.0),
+];
+const SENSORS: [&str; 6] = [
+    "boiler.temp",
+    "boiler.pressure",
+    "turbine.rpm",
+    "pump.flow",
+    "tank.level",
+    "hall.temp",
+];
 const CITIES: [&str; 5] = ["Amsterdam", "Lisbon", "Oslo", "Vienna", "Tallinn"];
 
 const PRICE_EVERY: Duration = Duration::from_millis(60);

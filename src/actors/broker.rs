@@ -78,7 +78,10 @@ impl BrokerActor {
     fn tell_ready(&mut self) {
         let started = self.workers_expected == self.shared.workers().len();
         let all_open = self.topics.values().all(|entry| entry.topic.is_some());
-        if started && all_open && let Some(ready) = self.ready.take() {
+        if started
+            && all_open
+            && let Some(ready) = self.ready.take()
+        {
             self.shared.set_ready();
             // Nobody waits for it in tests that ask for readiness otherwise.
             let _ = ready.send(());
@@ -372,9 +375,10 @@ impl Handler<PatchTopic> for BrokerActor {
     type Result = ResponseActFuture<Self, Result<Arc<Topic>, Refusal>>;
 
     fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
-        let found = self.topics.get(name.as_str()).and_then(|entry| {
-            entry.addr.clone().zip(entry.topic.clone())
-        });
+        let found = self
+            .topics
+            .get(name.as_str())
+            .and_then(|entry| entry.addr.clone().zip(entry.topic.clone()));
         let Some((addr, topic)) = found else {
             return Box::pin(fut::ready(Err(not_found(&name))));
         };
@@ -453,7 +457,11 @@ impl Handler<PanicTopic> for BrokerActor {
     type Result = ();
 
     fn handle(&mut self, PanicTopic(name): PanicTopic, _: &mut Self::Context) {
-        if let Some(addr) = self.topics.get(name.as_str()).and_then(|entry| entry.addr.clone()) {
+        if let Some(addr) = self
+            .topics
+            .get(name.as_str())
+            .and_then(|entry| entry.addr.clone())
+        {
             addr.do_send(super::partition::InjectPanic);
         }
     }

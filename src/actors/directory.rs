@@ -77,6 +77,7 @@ pub struct Topic {
     config: RwLock<Arc<TopicConfig>>,
     partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
     turn: AtomicU32,
+    version: AtomicU32,
     deleted: AtomicBool,
 }
 
@@ -95,6 +96,7 @@ impl Topic {
             config: RwLock::new(Arc::new(config)),
             partitions: RwLock::new(partitions.into()),
             turn: AtomicU32::new(0),
+            version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
         }
     }
@@ -106,6 +108,7 @@ impl Topic {
 
     pub(super) fn set_config(&self, config: TopicConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Its partitions now, by number.
@@ -118,6 +121,12 @@ impl Topic {
 
     pub(super) fn set_partitions(&self, partitions: Vec<Arc<PartitionRef>>) {
         *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = partitions.into();
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes with the configuration and the partitions; whoever keeps a copy of them looks at this.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Counts one up for each frame that leaves the choice of its partition to the broker.

@@ -85,7 +85,7 @@ pub async fn delete_topic(shared: &Shared, name: &str) -> Result<(), Refusal> {
 /// Those that concern all records: `forbidden`, `shutting_down`.
 pub async fn publish(
     shared: &Shared,
-    topic: &Topic,
+    topic: &Arc<Topic>,
     records: Vec<Result<NewRecord<'_>, Refusal>>,
     ack: Ack,
 ) -> Result<Vec<RecordResult>, Refusal> {
@@ -102,7 +102,7 @@ pub async fn publish(
         ));
     }
     let mut intake = Intake::default();
-    let mut placing = Placing::new(topic);
+    let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
         let reply = Reply {
@@ -112,7 +112,7 @@ pub async fn publish(
         };
         let added = record.and_then(|record| {
             intake
-                .add(topic, &mut placing, &record, ack, reply)
+                .add(&mut placing, &record, ack, reply)
                 .map_err(|(refusal, _)| refusal)
         });
         results.push(added.err().map(RecordResult::Refused));

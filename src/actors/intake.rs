@@ -30,6 +30,8 @@ pub const DRAFT_BYTES_MAX: usize = 512 << 10;
 #[derive(Default)]
 pub struct Intake {
     open: Vec<OpenDraft>,
+    /// About how many bytes of records are to come, for the size of a new draft's buffer.
+    expected_bytes: usize,
 }
 
 /// Records for one partition that were not sent yet.
@@ -41,20 +43,41 @@ pub struct OpenDraft {
     replies: Vec<Reply>,
 }
 
-/// A topic with what placing a record in it needs, read once a frame.
+/// A topic with what placing a record in it needs, kept from frame to frame.
 pub struct Placing {
+    topic: Arc<Topic>,
+    version: u32,
     config: Arc<TopicConfig>,
     partitions: Arc<[Arc<PartitionRef>]>,
+    /// Picked once a frame, for its records that leave the choice to the broker.
     turn: Option<u32>,
 }
 
 impl Placing {
     /// Reads the topic as it is now.
-    pub fn new(topic: &Topic) -> Self {
+    pub fn new(topic: Arc<Topic>) -> Self {
+        // The version first: what changes after it is read will be noticed.
+        let version = topic.version();
+        let (config, partitions) = (topic.config(), topic.partitions());
         Self {
-            config: topic.config(),
-            partitions: topic.partitions(),
+            topic,
+            version,
+            config,
+            partitions,
             turn: None,
+        }
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// Begins with another frame; reads the topic again if it has changed.
+    pub fn begin_frame(&mut self) {
+        self.turn = None;
+        if self.version != self.topic.version() {
+            *self = Self::new(self.topic.clone());
         }
     }
 
@@ -62,7 +85,8 @@ impl Placing {
     ///
     /// # Errors
     /// `partition_out_of_range`.
-    fn partition(&mut self, topic: &Topic, record: &NewRecord<'_>) -> Result<&Arc<PartitionRef>, Refusal> {
+    fn partition(&mut self, record: &NewRecord<'_>) -> Result<&Arc<PartitionRef>, Refusal> {
+        let topic = &self.topic;
         let count = self.partitions.len() as u32;
         let id = match (record.partition, &record.key, &record.message_id) {
             (Some(partition), _, _) => partition,
@@ -87,7 +111,6 @@ impl Intake {
     /// `partition_out_of_range`; nothing is kept of the record then, and the reply is given back.
     pub fn add(
         &mut self,
-        topic: &Topic,
         placing: &mut Placing,
         record: &NewRecord<'_>,
         ack: Ack,
@@ -99,7 +122,7 @@ impl Intake {
         } else {
             Keep::Stored
         };
-        let part = match placing.partition(topic, record) {
+        let part = match placing.partition(record) {
             Ok(part) => part,
             Err(refusal) => return Err((refusal, reply)),
         };
@@ -141,6 +164,11 @@ impl Intake {
             }
         };
         &mut self.open[index]
+    }
+
+    /// Says that about so many bytes of records come now, so that a draft's buffer need not grow.
+    pub fn expect(&mut self, bytes: usize) {
+        self.expected_bytes = bytes;
     }
 
     /// Whether nothing waits.

@@ -39,12 +39,18 @@ impl Running {
     }
 
     async fn client(&self) -> Client {
-        Client::connect(&self.url, ConnectOptions::default()).await.unwrap()
+        Client::connect(&self.url, ConnectOptions::default())
+            .await
+            .unwrap()
     }
 }
 
 async fn publish(client: &Client, topic: &str, payload: &str) -> u64 {
-    match client.publish(Publish::json(topic, payload).unwrap()).await.unwrap() {
+    match client
+        .publish(Publish::json(topic, payload).unwrap())
+        .await
+        .unwrap()
+    {
         Outcome::Published(published) => published.offset.unwrap().0,
         Outcome::Sent { .. } => panic!("an ack was asked for"),
     }
@@ -52,7 +58,10 @@ async fn publish(client: &Client, topic: &str, payload: &str) -> u64 {
 
 async fn next_payload(subscription: &mut Subscription) -> String {
     loop {
-        let event = tokio::time::timeout(PATIENCE, subscription.next_event()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(PATIENCE, subscription.next_event())
+            .await
+            .unwrap()
+            .unwrap();
         if let SubscriptionEvent::Record(message) = event {
             return message.payload.unwrap().get().to_owned();
         }
@@ -63,7 +72,10 @@ async fn next_payload(subscription: &mut Subscription) -> String {
 async fn panicking_partition_is_started_again_and_subscribers_go_on() {
     let broker = Running::start().await;
     let client = broker.client().await;
-    let mut subscription = client.subscribe(Subscribe::topic("jobs").from(From::Earliest)).await.unwrap();
+    let mut subscription = client
+        .subscribe(Subscribe::topic("jobs").from(From::Earliest))
+        .await
+        .unwrap();
     for number in 0..3 {
         assert_eq!(publish(&client, "jobs", &number.to_string()).await, number);
     }
@@ -91,18 +103,32 @@ async fn panicking_partition_is_started_again_and_subscribers_go_on() {
 async fn panicking_topic_is_started_again_with_its_partitions() {
     let broker = Running::start().await;
     let client = broker.client().await;
-    let mut subscription = client.subscribe(Subscribe::topic("jobs").from(From::Earliest)).await.unwrap();
+    let mut subscription = client
+        .subscribe(Subscribe::topic("jobs").from(From::Earliest))
+        .await
+        .unwrap();
     publish(&client, "jobs", "1").await;
     let topic = broker.shared.directory.get("jobs").unwrap();
-    broker.shared.broker().send(super::broker::PanicTopic("jobs".to_owned())).await.unwrap();
+    broker
+        .shared
+        .broker()
+        .send(super::broker::PanicTopic("jobs".to_owned()))
+        .await
+        .unwrap();
     publish(&client, "jobs", "2").await;
     // The new TopicActor owns the old partition: it adds one to it, and starts one again that dies.
-    let patched = gateway::patch_topic(&broker.shared, "jobs", "{\"partitions\":2}".to_owned()).await.unwrap();
+    let patched = gateway::patch_topic(&broker.shared, "jobs", "{\"partitions\":2}".to_owned())
+        .await
+        .unwrap();
     assert_eq!(patched.partitions().len(), 2);
     topic.partitions()[0].addr().unwrap().do_send(InjectPanic);
     let part = topic.partitions()[0].clone();
     let mut tries = 0;
-    while client.publish(Publish::json("jobs", "3").unwrap().with_partition(part.id)).await.is_err() {
+    while client
+        .publish(Publish::json("jobs", "3").unwrap().with_partition(part.id))
+        .await
+        .is_err()
+    {
         tries += 1;
         assert!(tries < 10_000, "the partition never came back");
     }
@@ -116,10 +142,15 @@ async fn raised_partitions_are_announced_and_followed() {
     let broker = Running::start().await;
     let client = broker.client().await;
     let mut subscription = client.subscribe(Subscribe::topic("jobs")).await.unwrap();
-    gateway::patch_topic(&broker.shared, "jobs", "{\"partitions\":4}".to_owned()).await.unwrap();
+    gateway::patch_topic(&broker.shared, "jobs", "{\"partitions\":4}".to_owned())
+        .await
+        .unwrap();
     for partition in 0..4 {
         let record = Publish::json("jobs", &partition.to_string()).unwrap();
-        client.publish(record.with_partition(callboard_protocol::PartitionId(partition))).await.unwrap();
+        client
+            .publish(record.with_partition(callboard_protocol::PartitionId(partition)))
+            .await
+            .unwrap();
     }
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -136,15 +167,19 @@ async fn credit_bounds_what_is_given_over_all_partitions() {
     gateway::topic_or_new(
         &broker.shared,
         "jobs",
-        super::broker::Want::New { config: "{\"partitions\":3}".to_owned() },
+        super::broker::Want::New {
+            config: "{\"partitions\":3}".to_owned(),
+        },
     )
     .await
     .unwrap();
     for number in 0..30 {
         publish(&client, "jobs", &number.to_string()).await;
     }
-    let mut subscription =
-        client.subscribe(Subscribe::topic("jobs").from(From::Earliest).with_credit(10)).await.unwrap();
+    let mut subscription = client
+        .subscribe(Subscribe::topic("jobs").from(From::Earliest).with_credit(10))
+        .await
+        .unwrap();
     // The client gives credit back as its user takes records, so all come in the end.
     for _ in 0..30 {
         next_payload(&mut subscription).await;
@@ -156,12 +191,18 @@ async fn conflating_subscriber_gets_the_newest_of_each_key() {
     let broker = Running::start().await;
     let client = broker.client().await;
     let mut subscription = client
-        .subscribe(Subscribe::topic("prices").with_overflow(Overflow::Conflate).with_credit(1))
+        .subscribe(
+            Subscribe::topic("prices")
+                .with_overflow(Overflow::Conflate)
+                .with_credit(1),
+        )
         .await
         .unwrap();
     publish(&client, "prices", "0").await;
     for number in 1..=50 {
-        let record = Publish::json("prices", &number.to_string()).unwrap().with_key("k");
+        let record = Publish::json("prices", &number.to_string())
+            .unwrap()
+            .with_key("k");
         client.publish(record).await.unwrap();
     }
     let mut last = String::new();
@@ -179,7 +220,9 @@ async fn deleted_topic_ends_its_subscriptions_and_begins_again_with_a_new_epoch(
     let epoch = broker.shared.directory.get("jobs").unwrap().epoch.clone();
     gateway::delete_topic(&broker.shared, "jobs").await.unwrap();
     loop {
-        let event = tokio::time::timeout(PATIENCE, subscription.next_event()).await.unwrap();
+        let event = tokio::time::timeout(PATIENCE, subscription.next_event())
+            .await
+            .unwrap();
         match event {
             Some(SubscriptionEvent::Ended { reason }) => break assert_eq!(reason, "topic_deleted"),
             Some(_) => {}

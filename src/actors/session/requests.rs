@@ -94,20 +94,9 @@ impl SessionActor {
         Flow::Done
     }
 
-    fn cached_topic(&mut self, name: &str) -> Option<Arc<Topic>> {
-        if let Some(topic) = &self.last_topic
-            && topic.name.as_str() == name
-            && !topic.is_deleted()
-        {
-            return Some(topic.clone());
-        }
-        self.last_topic = self.hub.shared.directory.get(name);
-        self.last_topic.clone()
-    }
-
     /// The topic that a frame names, created if need be and allowed.
     fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
-        if let Some(topic) = self.cached_topic(name) {
+        if let Some(topic) = self.hub.shared.directory.get(name) {
             return Found::Topic(topic);
         }
         if let Some(refusal) = self.denied.take() {
@@ -123,7 +112,8 @@ impl SessionActor {
         });
         ctx.spawn(asked.into_actor(self).map(|answer, session, ctx| {
             match answer {
-                Ok(Ok(topic)) => session.last_topic = Some(topic),
+                // It is in the directory from now on.
+                Ok(Ok(_)) => {}
                 Ok(Err(refusal)) => session.denied = Some(refusal),
                 Err(error) => session.denied = Some(Refusal::new(ErrorCode::Internal, error.to_string())),
             }
@@ -144,27 +134,19 @@ impl SessionActor {
             );
             return self.refuse(id.as_ref(), &refusal);
         }
-        let topic = match self.topic_or_new(&publish.topic, ctx) {
-            Found::Topic(topic) => topic,
-            Found::Creating => return Flow::Again,
-            Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
-        };
-        let mut placing = Placing::new(&topic);
-        match publish.records {
-            Records::One(record) => {
-                let reply = Reply {
-                    id,
-                    slot: Slot::Alone,
-                    silent: publish.ack == Ack::None,
-                };
-                if let Err((refusal, reply)) =
-                    self.intake.add(&topic, &mut placing, &record, publish.ack, reply)
-                {
-                    return self.refuse(reply.id.as_ref(), &refusal);
-                }
+        let mut placing = match self.placing.take() {
+            Some(known) if known.topic().name.as_str() == publish.topic && !known.topic().is_deleted() => {
+                known
             }
-            Records::Many(records) => self.publish_many(id, &topic, publish.ack, records, &mut placing),
-        }
+            _ => match self.topic_or_new(&publish.topic, ctx) {
+                Found::Topic(topic) => Box::new(Placing::new(topic)),
+                Found::Creating => return Flow::Again,
+                Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
+            },
+        };
+        placing.begin_frame();
+        self.add_records(id, publish.ack, publish.records, &mut placing);
+        self.placing = Some(placing);
         if self.intake.is_large() {
             self.send_drafts(ctx);
             if self.conn.paused.get() {
@@ -174,10 +156,25 @@ impl SessionActor {
         Flow::Done
     }
 
+    fn add_records(&mut self, id: Option<FrameId>, ack: Ack, records: Records<'_>, placing: &mut Placing) {
+        match records {
+            Records::One(record) => {
+                let reply = Reply {
+                    id,
+                    slot: Slot::Alone,
+                    silent: ack == Ack::None,
+                };
+                if let Err((refusal, reply)) = self.intake.add(placing, &record, ack, reply) {
+                    self.refuse(reply.id.as_ref(), &refusal);
+                }
+            }
+            Records::Many(records) => self.publish_many(id, ack, records, placing),
+        }
+    }
+
     fn publish_many(
         &mut self,
         id: Option<FrameId>,
-        topic: &Topic,
         ack: Ack,
         records: Vec<Result<NewRecord<'_>, Refusal>>,
         placing: &mut Placing,
@@ -185,7 +182,7 @@ impl SessionActor {
         let count = records.len();
         let pending = self.conn.pending.borrow_mut().insert(PendingPublish {
             id,
-            topic: topic.name.clone(),
+            topic: placing.topic().name.clone(),
             results: vec![None; count],
             missing: count,
             silent: ack == Ack::None,
@@ -199,7 +196,7 @@ impl SessionActor {
             };
             let added = record.and_then(|record| {
                 self.intake
-                    .add(topic, placing, &record, ack, reply)
+                    .add(placing, &record, ack, reply)
                     .map_err(|(refusal, _)| refusal)
             });
             if let Err(refusal) = added {
