@@ -1,7 +1,309 @@
-use super::Failure;
-pub(crate) const EXAMPLES: &str = "callboard bench";
-#[derive(Debug, clap::Args)]
-pub(crate) struct BenchArgs {}
-pub(crate) fn run(_args: BenchArgs) -> Result<(), Failure> {
+//! `callboard bench`: the instrument by which Callboard judges itself.
+//!
+//! Each run starts a server process on one core and the load on another, and counts what was done a
+//! second of the server's processor time. With `--limit` the same load also runs against a bare server
+//! with no broker in it, turn by turn, so that a ratio comes out of one sitting: absolute figures differ
+//! from machine to machine, the ratio hardly.
+//!
+//! - [`scenario`]: what is set up and measured.
+//! - [`generator`]: the load. [`wire`]: its framing. [`bare`]: the bare server.
+//! - [`process`]: the servers as processes. [`report`]: tables.
+
+mod bare;
+mod generator;
+mod process;
+mod report;
+mod scenario;
+mod wire;
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+
+use self::{
+    process::Pinning,
+    scenario::{Ack, Durability, Scenario, Target},
+};
+use super::{Failure, complain};
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  callboard bench all --limit --repeat 3
+  callboard bench fanout --subscribers 100,1000 --in-flight 128,1 --limit
+  callboard bench ingest --ack durable --durability fsync --data /var/tmp
+  callboard bench latency --subscribers 1,10 --durability memory,fsync --limit
+  callboard bench idle --connections 5000
+  callboard bench fanout --server ws://127.0.0.1:8080/ws --pid 4711
+
+Tables go to standard error; standard output gets one JSON object a run with --ndjson. Use a release
+build on a quiet machine; --data must lie on a real disk for `fsync` to mean something.";
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One publisher, many subscribers: deliveries a second of server CPU
+    Fanout {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// How many subscribers; several are measured one after the other
+        #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+        subscribers: Vec<usize>,
+        /// Records that are not yet with every subscriber
+        #[arg(long, value_delimiter = ',', default_value = "128,1", value_parser = in_flight)]
+        in_flight: Vec<usize>,
+    },
+    /// Pipelined publishers, one subscriber: records a second of server CPU
+    Ingest {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// How many publishers
+        #[arg(long, default_value_t = 4)]
+        publishers: usize,
+        /// Unanswered records of each
+        #[arg(long, default_value_t = 256, value_parser = in_flight)]
+        in_flight: usize,
+        /// When records are answered
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "accepted")]
+        ack: Vec<Ack>,
+        /// What answered records survive
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
+        durability: Vec<Durability>,
+    },
+    /// A fixed rate in an open loop: microseconds from when a record should have been sent
+    Latency {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// How many subscribers
+        #[arg(long, value_delimiter = ',', default_value = "1,10")]
+        subscribers: Vec<usize>,
+        /// Records a second
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        /// What records survive before they are shown
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "memory,fsync")]
+        durability: Vec<Durability>,
+    },
+    /// Subscribed sockets that get nothing: bytes of server memory each
+    Idle {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// How many sockets
+        #[arg(long, default_value_t = 5000)]
+        connections: usize,
+    },
+    /// Every scenario that Callboard has a target for
+    All {
+        #[command(flatten)]
+        common: CommonArgs,
+    },
+    /// Run the bare server alone
+    #[command(hide = true)]
+    BareServer(bare::BareArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Also measure a bare server, turn by turn, and print ratios
+    #[arg(long)]
+    limit: bool,
+
+    /// Measure the bare server only
+    #[arg(long, conflicts_with = "limit")]
+    bare_only: bool,
+
+    /// Length of the measured part of each run
+    #[arg(long, default_value_t = 5.0, value_parser = seconds)]
+    seconds: f64,
+
+    /// Runs of each scenario on each server; the median is shown [default: 1]
+    #[arg(long, default_value_t = 1)]
+    repeat: usize,
+
+    /// Length of each payload, with its quotes
+    #[arg(long, default_value_t = 128, value_parser = payload_bytes)]
+    payload_bytes: usize,
+
+    /// A broker that runs already, instead of starting one
+    #[arg(long, value_name = "URL", conflicts_with_all = ["limit", "bare_only"])]
+    server: Option<String>,
+
+    /// Its process, for CPU and memory
+    #[arg(long, requires = "server")]
+    pid: Option<u32>,
+
+    /// Leave it to the system on which cores server and load run
+    #[arg(long)]
+    no_pin: bool,
+
+    /// Directory for the server's records; it gets a new one in it, and removes it [default: the system's temporary one]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Print each run as JSON on standard output
+    #[arg(long)]
+    ndjson: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.1..=3600.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("from 0.1 to 3600".to_owned())
+    }
+}
+
+fn payload_bytes(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (16..=65_536).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("from 16 to 65536".to_owned())
+    }
+}
+
+fn in_flight(text: &str) -> Result<usize, String> {
+    let records: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (1..=generator::IN_FLIGHT_MAX).contains(&records) {
+        Ok(records)
+    } else {
+        Err(format!("from 1 to {}", generator::IN_FLIGHT_MAX))
+    }
+}
+
+impl CommonArgs {
+    fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// Before the measured part: caches fill, buffers grow, the processor wakes up.
+    fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64((self.seconds / 5.0).min(1.0))
+    }
+
+    fn targets(&self) -> &'static [Target] {
+        match (self.bare_only, self.limit) {
+            (true, _) => &[Target::Bare],
+            (false, true) => &[Target::Callboard, Target::Bare],
+            (false, false) => &[Target::Callboard],
+        }
+    }
+}
+
+/// Measures what was asked.
+///
+/// # Errors
+/// A server cannot be started, or refuses something.
+pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
+    let (common, scenarios) = match args.what {
+        What::BareServer(args) => return bare::run(&args).map_err(Failure::from),
+        What::Fanout {
+            common,
+            subscribers,
+            in_flight,
+        } => (common, fanouts(&subscribers, &in_flight)),
+        What::Ingest {
+            common,
+            publishers,
+            in_flight,
+            ack,
+            durability,
+        } => (common, ingests((publishers, in_flight), &ack, &durability)),
+        What::Latency {
+            common,
+            subscribers,
+            rate,
+            durability,
+        } => (common, latencies(&subscribers, rate, &durability)),
+        What::Idle { common, connections } => (common, vec![Scenario::Idle { connections }]),
+        What::All { common } => (common, all()),
+    };
+    measure_all(&common, &scenarios)
+}
+
+fn fanouts(subscribers: &[usize], in_flight: &[usize]) -> Vec<Scenario> {
+    let each = |&in_flight: &usize| {
+        subscribers.iter().map(move |&subscribers| Scenario::Fanout {
+            subscribers,
+            in_flight,
+        })
+    };
+    in_flight.iter().flat_map(each).collect()
+}
+
+fn ingests(
+    (publishers, in_flight): (usize, usize),
+    acks: &[Ack],
+    durabilities: &[Durability],
+) -> Vec<Scenario> {
+    let each = |&durability: &Durability| {
+        acks.iter().map(move |&ack| Scenario::Ingest {
+            publishers,
+            in_flight,
+            ack,
+            durability,
+        })
+    };
+    durabilities.iter().flat_map(each).collect()
+}
+
+fn latencies(subscribers: &[usize], rate_per_s: u32, durabilities: &[Durability]) -> Vec<Scenario> {
+    let each = |&durability: &Durability| {
+        subscribers.iter().map(move |&subscribers| Scenario::Latency {
+            subscribers,
+            rate_per_s,
+            durability,
+        })
+    };
+    durabilities.iter().flat_map(each).collect()
+}
+
+fn all() -> Vec<Scenario> {
+    let mut scenarios = fanouts(&[100, 1000], &[128, 1]);
+    scenarios.extend(ingests((4, 256), &[Ack::Accepted], &[Durability::Memory]));
+    scenarios.extend(ingests((4, 256), &[Ack::Durable], &[Durability::Fsync]));
+    scenarios.extend(latencies(
+        &[1, 10],
+        1000,
+        &[Durability::Memory, Durability::Fsync],
+    ));
+    scenarios.push(Scenario::Idle { connections: 5000 });
+    scenarios
+}
+
+fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failure> {
+    let wanted = if common.no_pin { Pinning::Off } else { Pinning::On };
+    let pinning = process::pin_load(wanted);
+    if wanted != pinning {
+        complain("server and load are not pinned to a core each: this machine has only one for us");
+    }
+    process::raise_open_files();
+    if cfg!(debug_assertions) {
+        complain("this is a debug build; its figures say nothing");
+    }
+    let mut samples = Vec::new();
+    for scenario in scenarios {
+        for run in 0..common.repeat.max(1) {
+            for &target in common.targets() {
+                complain(&format!("{} ({target:?}, run {})", scenario.name(), run + 1));
+                let sample = scenario.measure(target, run, common, pinning)?;
+                if common.ndjson {
+                    let line = serde_json::to_string(&sample).expect("numbers and names always serialize");
+                    writeln!(io::stdout(), "{line}")?;
+                }
+                samples.push(sample);
+            }
+        }
+    }
+    writeln!(io::stderr(), "\n{}", report::tables(&samples))?;
     Ok(())
 }

@@ -1,0 +1,257 @@
+//! The server that is measured, as a process of its own: started, pinned, looked at and stopped.
+
+use std::{
+    io::{self, BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::super::Failure;
+
+/// The core of the server and the core of the load.
+const SERVER_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+/// How long a server may take to say where it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a server may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether server and load get a core each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pinning {
+    On,
+    Off,
+}
+
+/// A server under measurement.
+pub(super) struct Server {
+    /// `host:port`.
+    pub(super) address: String,
+    pub(super) pid: Option<u32>,
+    child: Option<Child>,
+    directory: Option<PathBuf>,
+}
+
+/// What a process has used and holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    pub(super) cpu: Duration,
+    pub(super) resident_bytes: u64,
+    /// Shared pages counted by share; 0 where the system does not say.
+    pub(super) proportional_bytes: u64,
+}
+
+impl Server {
+    /// A server that runs already; without `pid` its CPU and memory stay unknown.
+    pub(super) fn running(address: String, pid: Option<u32>) -> Self {
+        Self {
+            address,
+            pid,
+            child: None,
+            directory: None,
+        }
+    }
+
+    /// Starts this program with `arguments` and waits until it says where it listens.
+    ///
+    /// `directory` is removed when the server is stopped.
+    ///
+    /// # Errors
+    /// It does not start, or says nothing for too long.
+    pub(super) fn start(
+        arguments: &[String],
+        directory: Option<PathBuf>,
+        pinning: Pinning,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command.env("RUST_LOG", "error");
+        // SAFETY: between fork and exec only `prctl` and `sched_setaffinity` are called, which are plain
+        // system calls on values that were made before.
+        unsafe {
+            command.pre_exec(move || {
+                // A measurement that is interrupted must not leave a server behind.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                if pinning == Pinning::On {
+                    pin_to(SERVER_CORE)
+                } else {
+                    Ok(())
+                }
+            });
+        }
+        let mut child = command.spawn()?;
+        let output = child.stdout.take();
+        let mut server = Self {
+            address: String::new(),
+            pid: Some(child.id()),
+            child: Some(child),
+            directory,
+        };
+        let Some(output) = output else {
+            return Err(Failure::new("the server has no standard output"));
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // Reads to the end, so that a server that says more is not stopped by a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Some(address) = address_in(&line) {
+                    // Whoever waited may have given up.
+                    let _ = sender.send(address);
+                }
+            }
+        });
+        server.address = receiver.recv_timeout(START_TIMEOUT).map_err(|_| {
+            Failure::new(format!(
+                "the server `{}` did not say where it listens",
+                arguments.join(" ")
+            ))
+        })?;
+        Ok(server)
+    }
+
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Usage {
+        self.pid
+            .and_then(|pid| usage_of(&pid.to_string()).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            stop(child);
+        }
+        if let Some(directory) = &self.directory {
+            // It may not have been made.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn stop(child: &mut Child) {
+    if let Ok(pid) = libc::pid_t::try_from(child.id()) {
+        // SAFETY: the child is ours and not yet waited for, so its id is not given to another process.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    while Instant::now() < deadline {
+        if !matches!(child.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It had its time; an error says that it is gone.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn address_in(line: &str) -> Option<String> {
+    let rest = &line[line.find("http://")? + "http://".len()..];
+    let end = rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || ".:[]-".contains(letter)));
+    let address = &rest[..end.unwrap_or(rest.len())];
+    address.contains(':').then(|| address.to_owned())
+}
+
+/// What process `pid` (`self` is this one) has used so far.
+pub(super) fn usage_of(pid: &str) -> io::Result<Usage> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let shares = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    Ok(Usage {
+        cpu: cpu_in(&stat, ticks_per_second()),
+        resident_bytes: kibibytes(&status, "VmRSS:") << 10,
+        proportional_bytes: kibibytes(&shares, "Pss:") << 10,
+    })
+}
+
+fn ticks_per_second() -> u64 {
+    // SAFETY: `sysconf` only reads a value of the system.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
+}
+
+/// User and system time of a `stat` line. The name in brackets may hold spaces and brackets itself.
+fn cpu_in(stat: &str, ticks_per_second: u64) -> Duration {
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_micros(ticks * 1_000_000 / ticks_per_second.max(1))
+}
+
+fn kibibytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Moves the load to its core and says whether there are two cores to use.
+pub(super) fn pin_load(wanted: Pinning) -> Pinning {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if wanted == Pinning::On && cores > LOAD_CORE && pin_to(LOAD_CORE).is_ok() {
+        Pinning::On
+    } else {
+        Pinning::Off
+    }
+}
+
+fn pin_to(core: usize) -> io::Result<()> {
+    // SAFETY: a `cpu_set_t` is plain bits and zero is a valid value; the calls only read and write it.
+    let outcome = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Allows as many open sockets as the system lets us, here and in the servers that we start.
+pub(super) fn raise_open_files() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls only read and write the value that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+    limit.rlim_cur
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_found_in_what_a_server_says() {
+        assert_eq!(
+            address_in("open http://127.0.0.1:4711/ in a browser").as_deref(),
+            Some("127.0.0.1:4711")
+        );
+        assert_eq!(address_in("http://[::1]:80").as_deref(), Some("[::1]:80"));
+        assert_eq!(address_in("listening"), None);
+    }
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_brackets() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
+        assert_eq!(cpu_in(stat, 100), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn own_process_holds_memory() {
+        let usage = usage_of("self").unwrap_or_default();
+        assert!(usage.resident_bytes > 100 << 10);
+    }
+}

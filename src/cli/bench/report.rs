@@ -1,0 +1,260 @@
+//! What a person reads: a line a scenario and server, then the ratios.
+
+use super::{
+    super::table::{Table, bytes, thousands},
+    scenario::{Sample, Target},
+};
+
+/// Median and how far the runs lie apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Summary {
+    median: f64,
+    /// Largest less smallest, as a share of the median.
+    spread: f64,
+}
+
+fn summary(values: impl Iterator<Item = f64>) -> Option<Summary> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let (first, last) = (*values.first()?, *values.last()?);
+    let middle = values.len() / 2;
+    let median = if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    };
+    let spread = if median == 0.0 {
+        0.0
+    } else {
+        (last - first) / median
+    };
+    Some(Summary { median, spread })
+}
+
+/// All runs of one scenario on one server.
+struct Group<'a> {
+    scenario: &'a str,
+    target: Target,
+    samples: Vec<&'a Sample>,
+}
+
+fn groups(samples: &[Sample]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for sample in samples {
+        let same =
+            |group: &&mut Group<'_>| group.scenario == sample.scenario && group.target == sample.target;
+        match groups.iter_mut().find(same) {
+            Some(group) => group.samples.push(sample),
+            None => groups.push(Group {
+                scenario: &sample.scenario,
+                target: sample.target,
+                samples: vec![sample],
+            }),
+        }
+    }
+    groups
+}
+
+impl Group<'_> {
+    fn of(&self, value: impl Fn(&Sample) -> Option<f64>) -> Option<Summary> {
+        summary(self.samples.iter().filter_map(|sample| value(sample)))
+    }
+
+    /// The figure that this scenario is about.
+    fn figure(&self) -> Option<Summary> {
+        self.of(figure)
+    }
+
+    fn cells(&self, values: &[Option<Summary>], format: impl Fn(f64) -> String) -> Vec<String> {
+        let mut cells = vec![self.scenario.to_owned(), target_name(self.target).to_owned()];
+        cells.extend(
+            values
+                .iter()
+                .map(|value| value.map_or_else(|| "-".to_owned(), |value| format(value.median))),
+        );
+        let spread = self
+            .figure()
+            .map_or_else(|| "-".to_owned(), |value| percent(value.spread));
+        cells.push(spread);
+        let cpu = |share: fn(&Sample) -> f64| {
+            self.of(|sample| (sample.seconds > 0.0).then(|| share(sample) / sample.seconds))
+                .map_or_else(|| "-".to_owned(), |value| percent(value.median))
+        };
+        cells.push(cpu(|sample| sample.server_cpu_s));
+        cells.push(cpu(|sample| sample.load_cpu_s));
+        let memory = self.of(|sample| Some(sample.resident_bytes as f64));
+        cells.push(memory.map_or_else(|| "-".to_owned(), |value| bytes(value.median as u64)));
+        cells
+    }
+}
+
+fn figure(sample: &Sample) -> Option<f64> {
+    sample
+        .per_server_cpu_s
+        .or_else(|| sample.latency.map(|latency| latency.p50_us))
+        .or(sample.idle_bytes_per_connection)
+}
+
+fn target_name(target: Target) -> &'static str {
+    match target {
+        Target::Callboard => "callboard",
+        Target::Bare => "bare",
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+/// The tables of a whole run.
+pub(super) fn tables(samples: &[Sample]) -> String {
+    let groups = groups(samples);
+    let mut text = String::new();
+    let mut table = |headline: &[&str], rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            let mut table = Table::new(headline);
+            rows.into_iter().for_each(|row| table.row(row));
+            text.push_str(&format!("{table}\n"));
+        }
+    };
+    let of = |keep: fn(&Sample) -> bool| {
+        groups
+            .iter()
+            .filter(move |group| group.samples.first().is_some_and(|sample| keep(sample)))
+    };
+    let whole = |value: f64| thousands(value as u64);
+    let throughput = of(|sample| sample.count.is_some()).map(|group| {
+        group.cells(
+            &[
+                group.of(|sample| sample.per_server_cpu_s),
+                group.of(|sample| sample.per_s),
+            ],
+            whole,
+        )
+    });
+    let common = ["spread", "server CPU", "load CPU", "memory"];
+    let headline = |first: &[&'static str]| [&["scenario", "server"], first, &common].concat();
+    table(&headline(&["per CPU second", "per second"]), throughput.collect());
+    let latency = of(|sample| sample.latency.is_some()).map(|group| {
+        let at = |value: fn(&super::scenario::Percentiles) -> f64| {
+            group.of(move |sample| sample.latency.as_ref().map(value))
+        };
+        let values = [
+            at(|l| l.p50_us),
+            at(|l| l.p90_us),
+            at(|l| l.p99_us),
+            at(|l| l.p999_us),
+            at(|l| l.max_us),
+        ];
+        group.cells(&values, |value| format!("{value:.0}"))
+    });
+    table(
+        &headline(&["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"]),
+        latency.collect(),
+    );
+    let idle = of(|sample| sample.idle_bytes_per_connection.is_some()).map(|group| {
+        let values = [
+            group.of(|sample| sample.idle_bytes_per_connection),
+            group.of(|sample| sample.after_burst_bytes_per_connection),
+        ];
+        group.cells(&values, whole)
+    });
+    table(
+        &headline(&["bytes each, idle", "bytes each, after a burst"]),
+        idle.collect(),
+    );
+    table(
+        &["ratio", "callboard / bare", "lowest", "highest"],
+        ratios(&groups),
+    );
+    let lost: u64 = samples.iter().filter_map(|sample| sample.lost).sum();
+    if lost > 0 {
+        text.push_str(&format!("{lost} records never came.\n"));
+    }
+    text
+}
+
+/// One ratio a scenario: each run of one server beside the run of the other that followed it.
+fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
+    let of = |target: Target| groups.iter().filter(move |group| group.target == target);
+    let mut rows = Vec::new();
+    for ours in of(Target::Callboard) {
+        let Some(bare) = of(Target::Bare).find(|bare| bare.scenario == ours.scenario) else {
+            continue;
+        };
+        let pairs = ours.samples.iter().zip(&bare.samples);
+        let mut ratios: Vec<f64> = pairs
+            .filter_map(|(ours, bare)| Some(figure(ours)? / figure(bare)?))
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        let (Some(median), Some(lowest), Some(highest)) =
+            (summary(ratios.iter().copied()), ratios.first(), ratios.last())
+        else {
+            continue;
+        };
+        let meaning = match ours.samples.first() {
+            Some(sample) if sample.count.is_some() => "per CPU second",
+            Some(sample) if sample.latency.is_some() => "p50",
+            _ => "bytes each",
+        };
+        rows.push(vec![
+            format!("{} ({meaning})", ours.scenario),
+            format!("{:.2}", median.median),
+            format!("{lowest:.2}"),
+            format!("{highest:.2}"),
+        ]);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_is_not_moved_by_one_bad_run() {
+        let found = summary([3.0, 100.0, 2.0].into_iter());
+        assert!(matches!(found, Some(Summary { median, spread }) if median == 3.0 && spread > 32.0));
+        assert!(matches!(summary([2.0, 4.0].into_iter()), Some(Summary { median, .. }) if median == 3.0));
+        assert!(summary(std::iter::empty()).is_none());
+    }
+
+    fn sample(target: Target, per_server_cpu_s: f64) -> Sample {
+        Sample {
+            scenario: "fanout".to_owned(),
+            target,
+            run: 0,
+            seconds: 1.0,
+            count: Some(1),
+            per_server_cpu_s: Some(per_server_cpu_s),
+            per_s: Some(1.0),
+            server_cpu_s: 0.5,
+            load_cpu_s: 0.25,
+            resident_bytes: 1 << 20,
+            proportional_bytes: 0,
+            latency: None,
+            lost: None,
+            idle_bytes_per_connection: None,
+            after_burst_bytes_per_connection: None,
+        }
+    }
+
+    #[test]
+    fn ratio_compares_runs_that_stood_beside_each_other() {
+        // The machine was twice as fast in the second pair; the ratio is the same.
+        let samples = [
+            sample(Target::Callboard, 6.0),
+            sample(Target::Bare, 10.0),
+            sample(Target::Callboard, 12.0),
+            sample(Target::Bare, 20.0),
+        ];
+        let text = tables(&samples);
+        let row = text
+            .lines()
+            .find(|line| line.starts_with("fanout (per CPU second)"));
+        let figures: Vec<&str> = row
+            .map(|row| row.split_whitespace().rev().take(3).collect())
+            .unwrap_or_default();
+        assert_eq!(figures, ["0.60", "0.60", "0.60"], "{text}");
+    }
+}

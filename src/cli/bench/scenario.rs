@@ -1,0 +1,470 @@
+//! The scenarios: what is set up, what is measured, on either server.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::{
+    super::{Failure, topic},
+    CommonArgs,
+    generator::{Block, Load, Measured, Schedule, TOPIC, Window},
+    process::{Pinning, Server},
+};
+
+/// What a record's ack stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Ack {
+    /// Records are not answered
+    None,
+    /// Answered once they have an offset
+    Accepted,
+    /// Answered once they are as durable as the topic promises
+    Durable,
+}
+
+impl Ack {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Accepted => "accepted",
+            Self::Durable => "durable",
+        }
+    }
+
+    /// What stands in the frame; the default does not.
+    fn in_frame(self) -> Option<&'static str> {
+        (self != Self::Durable).then(|| self.as_str())
+    }
+}
+
+/// What an acked record survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Durability {
+    /// Nothing
+    Memory,
+    /// The end of the process
+    Os,
+    /// The end of the machine
+    Fsync,
+}
+
+impl Durability {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Os => "os",
+            Self::Fsync => "fsync",
+        }
+    }
+}
+
+/// One thing to measure.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scenario {
+    /// One publisher, many subscribers.
+    Fanout { subscribers: usize, in_flight: usize },
+    /// Several publishers, one subscriber.
+    Ingest {
+        publishers: usize,
+        in_flight: usize,
+        ack: Ack,
+        durability: Durability,
+    },
+    /// A fixed rate, in an open loop.
+    Latency {
+        subscribers: usize,
+        rate_per_s: u32,
+        durability: Durability,
+    },
+    /// Subscribed sockets that get nothing.
+    Idle { connections: usize },
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Target {
+    /// The broker.
+    Callboard,
+    /// The bare server.
+    Bare,
+}
+
+/// Microseconds from when a record should have been sent to when a subscriber had it.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Percentiles {
+    pub(super) p50_us: f64,
+    pub(super) p90_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) p999_us: f64,
+    pub(super) max_us: f64,
+}
+
+/// One run of one scenario on one server.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Sample {
+    pub(super) scenario: String,
+    pub(super) target: Target,
+    pub(super) run: usize,
+    pub(super) seconds: f64,
+    /// Deliveries (`fanout`) or records (`ingest`) in the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) per_server_cpu_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) per_s: Option<f64>,
+    pub(super) server_cpu_s: f64,
+    pub(super) load_cpu_s: f64,
+    pub(super) resident_bytes: u64,
+    pub(super) proportional_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) latency: Option<Percentiles>,
+    /// Records of an open loop that never came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lost: Option<u64>,
+    /// Resident memory a connection, before anything was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) idle_bytes_per_connection: Option<f64>,
+    /// The same after every connection got a burst and was quiet again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) after_burst_bytes_per_connection: Option<f64>,
+}
+
+/// Records that every idle connection gets between the two looks at memory.
+const BURST_RECORDS: u64 = 200;
+/// Connections that are open before memory is looked at first, so that lazy set-up is not counted.
+const WARM_CONNECTIONS: usize = 10;
+/// Memory counts as settled when it did not change for so long.
+const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+
+impl Scenario {
+    /// A name that says all that matters.
+    pub(super) fn name(&self) -> String {
+        match *self {
+            Self::Fanout {
+                subscribers,
+                in_flight,
+            } => {
+                format!("fanout, {subscribers} subscribers, {in_flight} in flight, memory")
+            }
+            Self::Ingest {
+                publishers,
+                in_flight,
+                ack,
+                durability,
+            } => format!(
+                "ingest, {publishers} x {in_flight} in flight, ack {}, {}",
+                ack.as_str(),
+                durability.as_str()
+            ),
+            Self::Latency {
+                subscribers,
+                rate_per_s,
+                durability,
+            } => format!(
+                "latency, {rate_per_s}/s, {subscribers} subscribers, {}",
+                durability.as_str()
+            ),
+            Self::Idle { connections } => format!("idle, {connections} connections"),
+        }
+    }
+
+    fn durability(&self) -> Durability {
+        match *self {
+            Self::Ingest { durability, .. } | Self::Latency { durability, .. } => durability,
+            Self::Fanout { .. } | Self::Idle { .. } => Durability::Memory,
+        }
+    }
+
+    fn window(&self) -> Window {
+        match *self {
+            Self::Fanout { in_flight, .. } => Window::Delivered(in_flight),
+            Self::Ingest { ack: Ack::None, .. } => Window::Sockets,
+            Self::Ingest { in_flight, .. } => Window::Answered(in_flight),
+            Self::Latency { .. } | Self::Idle { .. } => Window::Delivered(1),
+        }
+    }
+
+    /// Runs it once on a fresh server (or on the one that was named).
+    ///
+    /// # Errors
+    /// The server cannot be started, or refuses.
+    pub(super) fn measure(
+        &self,
+        target: Target,
+        run: usize,
+        common: &CommonArgs,
+        pinning: Pinning,
+    ) -> Result<Sample, Failure> {
+        let server = self.start(target, common, pinning)?;
+        let mut sample = Sample {
+            scenario: self.name(),
+            target,
+            run,
+            seconds: 0.0,
+            count: None,
+            per_server_cpu_s: None,
+            per_s: None,
+            server_cpu_s: 0.0,
+            load_cpu_s: 0.0,
+            resident_bytes: 0,
+            proportional_bytes: 0,
+            latency: None,
+            lost: None,
+            idle_bytes_per_connection: None,
+            after_burst_bytes_per_connection: None,
+        };
+        match *self {
+            Self::Fanout { subscribers, .. } => {
+                self.throughput(&server, (1, subscribers), common, &mut sample)?
+            }
+            Self::Ingest { publishers, .. } => {
+                self.throughput(&server, (publishers, 1), common, &mut sample)?
+            }
+            Self::Latency {
+                subscribers,
+                rate_per_s,
+                ..
+            } => latency(&server, (subscribers, rate_per_s), common, &mut sample)?,
+            Self::Idle { connections } => idle(&server, connections, common, &mut sample)?,
+        }
+        if common.server.is_some() && target == Target::Callboard {
+            api(&server, "DELETE", &format!("/{TOPIC}"), None)?;
+        }
+        Ok(sample)
+    }
+
+    fn start(&self, target: Target, common: &CommonArgs, pinning: Pinning) -> Result<Server, Failure> {
+        let directory = fresh_directory(common.data.as_deref());
+        let text = |text: &str| text.to_owned();
+        if target == Target::Bare {
+            let mut arguments = vec![
+                text("bench"),
+                text("bare-server"),
+                text("--durability"),
+                text(self.durability().as_str()),
+            ];
+            if matches!(self, Self::Ingest { ack: Ack::None, .. }) {
+                arguments.push(text("--silent"));
+            }
+            if matches!(
+                self,
+                Self::Latency {
+                    durability: Durability::Fsync,
+                    ..
+                }
+            ) {
+                std::fs::create_dir_all(&directory)?;
+                let file = directory.join("records").to_string_lossy().into_owned();
+                arguments.extend([text("--file"), file]);
+            }
+            return Server::start(&arguments, Some(directory), pinning);
+        }
+        let server = match &common.server {
+            Some(url) => {
+                let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+                Server::running(rest.split('/').next().unwrap_or(rest).to_owned(), common.pid)
+            }
+            None => {
+                let data = directory.to_string_lossy().into_owned();
+                let arguments = [
+                    text("serve"),
+                    text("--listen"),
+                    text("127.0.0.1:0"),
+                    text("--data"),
+                    data,
+                ];
+                Server::start(&arguments, Some(directory), pinning)?
+            }
+        };
+        let body = format!(
+            r#"{{"name":"{TOPIC}","partitions":1,"durability":"{}"}}"#,
+            self.durability().as_str()
+        );
+        api(&server, "POST", "", Some(body))?;
+        Ok(server)
+    }
+
+    fn throughput(
+        &self,
+        server: &Server,
+        (publishers, subscribers): (usize, usize),
+        common: &CommonArgs,
+        sample: &mut Sample,
+    ) -> Result<(), Failure> {
+        let window = self.window();
+        let (ack, lines) = match *self {
+            Self::Ingest { ack, in_flight, .. } => (ack.in_frame(), in_flight),
+            Self::Fanout { in_flight, .. } => (None, in_flight),
+            Self::Latency { .. } | Self::Idle { .. } => (None, 1),
+        };
+        let block = Block::new(lines, common.payload_bytes, ack);
+        let mut load = Load::open(server, publishers, subscribers)?;
+        let measured = load.run(server, &block, window, (common.warm_up(), common.duration()))?;
+        let count = match window {
+            Window::Delivered(_) | Window::Sockets => measured.delivered,
+            Window::Answered(_) => measured.answered,
+        };
+        sample.take(&measured);
+        sample.count = Some(count);
+        sample.per_s = Some(count as f64 / measured.elapsed.as_secs_f64());
+        let cpu = measured.server_cpu.as_secs_f64();
+        sample.per_server_cpu_s = (cpu > 0.0).then(|| count as f64 / cpu);
+        Ok(())
+    }
+}
+
+impl Sample {
+    fn take(&mut self, measured: &Measured) {
+        self.seconds = measured.elapsed.as_secs_f64();
+        self.server_cpu_s = measured.server_cpu.as_secs_f64();
+        self.load_cpu_s = measured.load_cpu.as_secs_f64();
+        self.resident_bytes = measured.memory.resident_bytes;
+        self.proportional_bytes = measured.memory.proportional_bytes;
+    }
+}
+
+fn latency(
+    server: &Server,
+    (subscribers, rate_per_s): (usize, u32),
+    common: &CommonArgs,
+    sample: &mut Sample,
+) -> Result<(), Failure> {
+    let mut load = Load::open(server, 1, subscribers)?;
+    let records_in = |time: Duration| (time.as_secs_f64() * f64::from(rate_per_s)) as u64;
+    let warm_up = records_in(common.warm_up());
+    let schedule = Schedule {
+        records: warm_up + records_in(common.duration()),
+        rate_per_s,
+        payload_bytes: common.payload_bytes,
+    };
+    let mut histogram = new_histogram();
+    let before = (
+        Instant::now(),
+        server.usage(),
+        super::process::usage_of("self").unwrap_or_default(),
+    );
+    let lost = load.run_open_loop(&schedule, |sequence, late| {
+        if sequence >= warm_up {
+            histogram.saturating_record(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
+        }
+    })?;
+    let after = (
+        server.usage(),
+        super::process::usage_of("self").unwrap_or_default(),
+    );
+    sample.take(&Measured {
+        elapsed: before.0.elapsed(),
+        server_cpu: after.0.cpu.saturating_sub(before.1.cpu),
+        load_cpu: after.1.cpu.saturating_sub(before.2.cpu),
+        memory: after.0,
+        ..Measured::default()
+    });
+    sample.latency = Some(percentiles(&histogram));
+    sample.lost = Some(lost);
+    Ok(())
+}
+
+/// From a microsecond to a minute, in nanoseconds, three digits.
+fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are constants that work")
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+    let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+    Percentiles {
+        p50_us: at(0.5),
+        p90_us: at(0.9),
+        p99_us: at(0.99),
+        p999_us: at(0.999),
+        max_us: histogram.max() as f64 / 1_000.0,
+    }
+}
+
+fn idle(
+    server: &Server,
+    connections: usize,
+    common: &CommonArgs,
+    sample: &mut Sample,
+) -> Result<(), Failure> {
+    let block = Block::new(8, common.payload_bytes, None);
+    let mut warm = Load::open(server, 1, WARM_CONNECTIONS)?;
+    warm.publish_count(&block, BURST_RECORDS, SETTLE_MAX)?;
+    let started_at = Instant::now();
+    let before = settled(server);
+    let mut load = Load::open(server, 1, connections)?;
+    let idle = settled(server);
+    load.publish_count(&block, BURST_RECORDS, Duration::from_secs(120))?;
+    let after = settled(server);
+    let per_connection = |bytes: u64| (bytes as f64 - before as f64) / (connections + 1) as f64;
+    let usage = server.usage();
+    sample.take(&Measured {
+        elapsed: started_at.elapsed(),
+        server_cpu: usage.cpu,
+        memory: usage,
+        ..Measured::default()
+    });
+    sample.idle_bytes_per_connection = Some(per_connection(idle));
+    sample.after_burst_bytes_per_connection = Some(per_connection(after));
+    Ok(())
+}
+
+/// Resident memory once it no longer changes, bytes.
+fn settled(server: &Server) -> u64 {
+    let deadline = Instant::now() + SETTLE_MAX;
+    let mut last = server.usage().resident_bytes;
+    let mut since = Instant::now();
+    while Instant::now() < deadline && since.elapsed() < SETTLE {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = server.usage().resident_bytes;
+        if now != last {
+            last = now;
+            since = Instant::now();
+        }
+    }
+    last
+}
+
+fn api(server: &Server, method: &str, path: &str, body: Option<String>) -> Result<(), Failure> {
+    let url = format!("http://{}/api/v1/topics{path}", server.address);
+    let (status, answer) = topic::request(method, &url, body)
+        .map_err(|error| Failure::new(format!("{method} {url}: {error}")))?;
+    if (200..300).contains(&status) {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{method} {url}: HTTP {status} {answer}")))
+    }
+}
+
+fn fresh_directory(parent: Option<&Path>) -> PathBuf {
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    parent.join(format!("callboard-bench-{}-{number}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stall_is_charged_to_every_record_that_it_held_up() {
+        // One record a millisecond for a second; the server stands still for the first half of it.
+        let mut histogram = new_histogram();
+        for place in 0..1000_u64 {
+            let due_ms = place;
+            let came_ms = due_ms.max(500);
+            histogram.saturating_record((came_ms - due_ms).max(1) * 1_000_000);
+        }
+        let found = percentiles(&histogram);
+        // Counting one late record only would put the 90th percentile at a millisecond.
+        assert!((found.p90_us / 1000.0 - 400.0).abs() < 5.0, "{found:?}");
+        assert!((found.max_us / 1000.0 - 500.0).abs() < 5.0, "{found:?}");
+    }
+}
