@@ -8,6 +8,7 @@ const RECENT_MAX = 1000;
 /** Bytes of text that it remembers; large records push small memories out earlier. */
 const RECENT_BYTES_MAX = 8 << 20;
 const REPAINT_MS = 150;
+const JUST_NOW_MS = 3000;
 
 const sizeOf = (record) => (record.payload ?? record.base64 ?? "").length + (record.headers?.length ?? 0) + (record.key?.length ?? 0);
 
@@ -45,7 +46,8 @@ export class Feed {
   #live = new Map();
   #repaint = 0;
   #stop = null;
-  #frozen = null;
+  #painted = { records: [], received: 0 };
+  #isPaused = false;
 
   /** Bumped at most every 150 ms when there is something new to show. */
   version = signal(0);
@@ -95,8 +97,9 @@ export class Feed {
     for (const record of records) {
       this.#recent.push(record);
       if (matches(record, this.filter)) this.#shown.push(record);
-      // The picture shows what happens, not what had happened before the page was opened.
-      if (record.offset === null || record.offset >= (this.#live.get(record.partition) ?? 0)) live.push(record);
+      // The picture shows what happens, not what had happened before the page was opened; a record of this very moment happens.
+      const isNew = record.offset === null || record.offset >= (this.#live.get(record.partition) ?? 0);
+      if (isNew || Date.now() - record.timestamp < JUST_NOW_MS) live.push(record);
     }
     this.received += live.length;
     if (live.length > 0) this.onArrival(live);
@@ -107,6 +110,7 @@ export class Feed {
     if (this.#repaint) return;
     this.#repaint = setTimeout(() => {
       this.#repaint = 0;
+      if (!this.#isPaused) this.#paint();
       this.version.value += 1;
     }, REPAINT_MS);
   }
@@ -117,32 +121,40 @@ export class Feed {
     const shown = new Recent();
     for (const record of this.#recent.records) if (matches(record, filter)) shown.push(record);
     this.#shown = shown;
-    if (this.#frozen) this.#frozen = { records: shown.records.slice(), received: this.received };
+    this.#paint();
     this.version.value += 1;
   }
 
-  get isPaused() {
-    return this.#frozen !== null;
+  #paint() {
+    this.#painted = { records: this.#shown.records.slice(), received: this.received };
   }
 
-  /** Holds the table still. The picture and the counts go on. */
+  get isPaused() {
+    return this.#isPaused;
+  }
+
+  /**
+   * Holds the table still as it was last drawn, so that a row does not slip away between pressing and releasing the button over it. The
+   * picture and the counts go on.
+   */
   pause() {
-    if (!this.#frozen) this.#frozen = { records: this.#shown.records.slice(), received: this.received };
+    this.#isPaused = true;
     this.version.value += 1;
   }
 
   resume() {
-    this.#frozen = null;
+    this.#isPaused = false;
+    this.#paint();
     this.version.value += 1;
   }
 
   /** Records that came since the pause. */
   get heldBack() {
-    return this.#frozen ? this.received - this.#frozen.received : 0;
+    return this.#isPaused ? this.received - this.#painted.received : 0;
   }
 
   /** The rows of the table, oldest first; not to be changed. */
   get rows() {
-    return (this.#frozen ?? this.#shown).records;
+    return this.#painted.records;
   }
 }

@@ -5,20 +5,25 @@
 import * as format from "./format.js";
 
 const TRAVEL_MS = 2200;
-/** Dots that leave in a second before several records share one. */
-const DOTS_PER_S_MAX = 80;
+/** Records that leave in a second, each as its own dot, before several share one. */
+const SINGLE_DOTS_PER_S_MAX = 140;
+/** Shared dots are larger and carry a number: so many a second fit into one lane side by side. */
+const SHARED_DOTS_PER_S_MAX = 9;
 /** The longest a record waits for others to share its dot. */
 const GATHER_MS_MAX = 250;
 /** Records that came in one message leave one after another over this time, else they would lie on one spot. */
 const STAGGER_MS = 140;
+/** Up to this many records to a dot, each key's colour has dots of its own; above it a dot takes whatever comes into its lane. */
+const PER_DOT_OF_ONE_KEY_MAX = 10;
 const SCALES = [1, 2, 5];
 const LANES_MAX = 24;
 const CELLS = 60;
 
-/** The smallest 1, 2, 5, 10, 20 … that keeps the picture below its dots a second. */
-export function recordsPerDot(perSecond) {
+/** One, or the smallest 2, 5, 10, 20 … with which the dots of the busiest lane do not cover each other. Both rates are records a second. */
+export function recordsPerDot(perSecond, busiest) {
+  if (perSecond <= SINGLE_DOTS_PER_S_MAX) return 1;
   for (let power = 1; ; power *= 10) {
-    for (const scale of SCALES) if (perSecond / (scale * power) <= DOTS_PER_S_MAX) return scale * power;
+    for (const scale of SCALES) if (scale * power > 1 && busiest / (scale * power) <= SHARED_DOTS_PER_S_MAX) return scale * power;
   }
 }
 
@@ -73,7 +78,7 @@ export class Flow {
     const number = Math.ceil(partitions.length / perLane);
     if (number !== this.#lanes.length || perLane !== this.perLane) {
       this.perLane = perLane;
-      this.#lanes = Array.from({ length: number }, () => ({ y: 0, glow: 0, gathered: null, cells: new Array(CELLS).fill(0), now: 0 }));
+      this.#lanes = Array.from({ length: number }, () => ({ y: 0, glow: 0, gathered: new Map(), cells: new Array(CELLS).fill(0), now: 0 }));
       this.#dots = [];
     }
     for (const [index, lane] of this.#lanes.entries()) {
@@ -85,7 +90,7 @@ export class Flow {
   }
 
   #isBusy(lane) {
-    return this.#dots.some((dot) => dot.lane === lane) || lane.gathered !== null;
+    return this.#dots.some((dot) => dot.lane === lane) || lane.gathered.size > 0;
   }
 
   /** Takes the colours from the style sheet; to be called again when the theme changes. */
@@ -128,21 +133,21 @@ export class Flow {
   #gather(lane, record, at) {
     lane.now += 1;
     const colour = record.key === null ? -1 : format.hue(record.key);
-    const open = lane.gathered;
+    const place = this.perDot > PER_DOT_OF_ONE_KEY_MAX ? "any" : colour;
+    const open = lane.gathered.get(place);
     if (open) {
       open.count += 1;
       open.record = record;
       if (open.colour !== colour) open.colour = -1;
-      if (open.count >= this.perDot) this.#depart(lane, at);
-      return;
+    } else {
+      lane.gathered.set(place, { lane, start: at, opened: at, count: 1, colour, record, isSkipped: false });
     }
-    lane.gathered = { lane, start: at, opened: at, count: 1, colour, record, isSkipped: false };
-    if (this.perDot === 1) this.#depart(lane, at);
+    if (lane.gathered.get(place).count >= this.perDot) this.#depart(lane, place, at);
   }
 
-  #depart(lane, at) {
-    const dot = lane.gathered;
-    lane.gathered = null;
+  #depart(lane, place, at) {
+    const dot = lane.gathered.get(place);
+    lane.gathered.delete(place);
     dot.start = at;
     this.departed += dot.count;
     if (this.#still.matches) this.#land(dot);
@@ -164,7 +169,8 @@ export class Flow {
     this.#arrivals = this.#arrivals.filter((one) => now - one.at < 1000);
     const fresh = this.#arrivals.reduce((sum, one) => sum + one.count, 0);
     this.#rate = fresh > this.#rate ? fresh : (this.#rate + fresh) / 2;
-    const perDot = recordsPerDot(this.#rate);
+    const busiest = Math.max(0, ...this.#lanes.map((lane) => Math.max(lane.now, lane.cells.at(-1))));
+    const perDot = recordsPerDot(this.#rate, busiest);
     if (perDot !== this.perDot) {
       this.perDot = perDot;
       this.#onScale(perDot);
@@ -181,8 +187,8 @@ export class Flow {
   #resize() {
     const box = this.#canvas.parentElement.getBoundingClientRect();
     if (box.width === 0 || this.#lanes.length === 0) return;
-    const laneHeight = Math.max(15, Math.min(46, 276 / this.#lanes.length));
-    const height = Math.max(150, Math.round(laneHeight * this.#lanes.length + 16));
+    const laneHeight = Math.max(15, Math.min(88, 270 / this.#lanes.length));
+    const height = Math.max(box.width < 520 ? 180 : 284, Math.round(laneHeight * this.#lanes.length + 14));
     const ratio = Math.min(2, devicePixelRatio || 1);
     if (this.#size.width !== box.width || this.#size.height !== height) {
       this.#size = { width: box.width, height };
@@ -224,8 +230,8 @@ export class Flow {
     else this.#paintLines(shape);
     let isMoving = false;
     for (const lane of this.#lanes) {
-      if (lane.gathered && now - lane.gathered.opened > GATHER_MS_MAX) this.#depart(lane, now);
-      isMoving ||= lane.gathered !== null || lane.glow > 0.02;
+      for (const [place, dot] of lane.gathered) if (now - dot.opened > GATHER_MS_MAX) this.#depart(lane, place, now);
+      isMoving ||= lane.gathered.size > 0 || lane.glow > 0.02;
     }
     this.#paintDots(now, shape);
     this.#paintLanes(shape);
@@ -302,6 +308,10 @@ export class Flow {
     } else {
       pen.fillStyle = dot.colour < 0 ? this.#palette.ink : this.#palette.keys[dot.colour];
       pen.fill();
+      if (dot.count > 1) {
+        pen.strokeStyle = this.#palette.paper;
+        pen.stroke();
+      }
     }
     if (dot.count === 1 || (radius < 8 && !dot.isSkipped)) return;
     pen.textAlign = "center";

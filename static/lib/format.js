@@ -5,6 +5,9 @@ const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 export const count = (number) => whole.format(number);
 
+/** `1 record`, `2 records`. */
+export const plural = (number, noun) => `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
+
 /** `1.2k`, `34M`: for places where a full number would not fit. */
 export function short(number) {
   if (number < 1000) return String(Math.round(number));

@@ -98,8 +98,8 @@ const MEANING = {
 
 /** A line of the last points of `of(point)`, scaled to its own highest. */
 export function Sparkline({ points, of, label }) {
-  const width = 120;
-  const height = 26;
+  const width = 240;
+  const height = 30;
   const last = points.slice(-60);
   const top = Math.max(1, ...last.map(of));
   const step = width / 59;

@@ -25,7 +25,7 @@ export function DeleteTopic({ topic, onClose, onDeleted }) {
   };
   return html`
     <${Dialog} isOpen=${topic !== null} onClose=${onClose} title=${`Delete ${topic?.name ?? ""}?`}>
-      <p>${topic ? html`Its ${format.count(recordsKept(topic))} records (${format.bytes(bytesKept(topic))})` : null} go with it, and its
+      <p>${topic ? html`Its ${format.plural(recordsKept(topic), "record")} (${format.bytes(bytesKept(topic))})` : null} go with it, and its
         subscribers are told that it is gone. This cannot be taken back.</p>
       <${Trouble} error=${error} />
       <p class="actions">

@@ -15,7 +15,7 @@ function ConnectionState({ connection }) {
       <span class="lamp" aria-hidden="true"></span>
       <span role="status">${PHASES[state.phase]}</span><span aria-hidden="true">${detail}</span>
       ${state.phase === "waiting" ? html`<button type="button" class="small" onClick=${() => connection.retryNow()}>Try now</button>` : null}
-      ${state.phase === "open" ? html`<span class="version">${state.welcome.server}</span>` : null}
+      ${state.phase === "open" ? html`<span class="version" title="What answers at the other end">${state.welcome.server}</span>` : null}
     </div>`;
 }
 

@@ -10,13 +10,13 @@ export function Partitions({ topic }) {
       <div class="scroll-x" tabindex="0" role="group" aria-label="Partitions">
       <table class="partitions">
         <thead><tr>
-          <th scope="col">No.</th><th scope="col" class="number">First</th><th scope="col" class="number">Next</th>
+          <th scope="col">No.</th><th scope="col" class="share">Kept</th><th scope="col" class="number">First offset</th><th scope="col" class="number">Next offset</th>
           <th scope="col" class="number">In</th><th scope="col" class="number">Size</th>
         </tr></thead>
         <tbody>${topic.partitions.map((one) => html`
           <tr key=${one.partition}>
-            <th scope="row">p${one.partition}
-              <meter min="0" max=${most} value=${one.next_offset - one.first_offset} aria-label=${`Share of partition ${one.partition}`}></meter></th>
+            <th scope="row">p${one.partition}</th>
+            <td class="share"><meter min="0" max=${most} value=${one.next_offset - one.first_offset} aria-label=${`Records kept in partition ${one.partition}`}></meter></td>
             <td class="number">${format.count(one.first_offset)}</td>
             <td class="number">${format.count(one.next_offset)}</td>
             <td class="number"><${Rate} value=${topic.measured.partitions.get(one.partition) ?? null} /></td>

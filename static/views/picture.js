@@ -6,6 +6,8 @@ import * as format from "../lib/format.js";
 import { Flow } from "../lib/flow.js";
 import { theme } from "../lib/theme.js";
 
+const isStill = matchMedia("(prefers-reduced-motion: reduce)");
+
 export function Picture({ feed, stage, topic, onPick }) {
   const canvas = useRef(null);
   const pick = useRef(onPick);
@@ -36,8 +38,8 @@ function Legend({ perDot, feed }) {
   return html`
     <p class="legend">
       <span class="legend-dot" aria-hidden="true"></span>
-      <span>${perDot === 1 ? "one dot, one record" : `one dot, up to ${format.count(perDot)} records`}</span>
-      <span>colour: key</span>
+      <span>${isStill.matches ? "one cell, one second" : perDot === 1 ? "one dot, one record" : `one dot, up to ${format.count(perDot)} records`}</span>
+      ${isStill.matches ? null : html`<span>colour: key</span>`}
       <span id="received"><b>${format.count(feed.received)}</b> seen</span>
       ${feed.skipped > 0 ? html`<span id="skipped" title="They came faster than this page reads, or while it was hidden. Subscribers without overflow skip get them all.">
         <b>${format.count(feed.skipped)}</b> skipped for this page</span>` : null}

@@ -103,11 +103,11 @@ function Board({ connection, topic, asked, go }) {
       <${Rates} topic=${topic} />
       <div class="topic-main">
         <${Records} feed=${feed} topic=${topic} opened=${opened.record} onOpen=${opened.open} />
+        <${Partitions} topic=${topic} />
       </div>
       <div class="topic-side">
         ${isOpen ? html`<${OpenRecord} topic=${topic} opened=${opened} go=${go} />` : null}
         <${Publish} connection=${connection} topic=${topic} go=${go} />
-        <${Partitions} topic=${topic} />
       </div>
     </div>
     <${DeleteTopic} topic=${doomed} onClose=${() => setDoomed(null)} onDeleted=${() => go("#/")} />`;
@@ -132,7 +132,7 @@ function Head({ topic, onDelete }) {
       <p class="sums">
         <${Stamp} durability=${config.durability ?? "fsync"} />
         <span><b><${Rate} value=${topic.measured.records} /></b> in</span>
-        <span><b>${format.count(recordsKept(topic))}</b> records kept${recordsEver(topic) > recordsKept(topic) ? ` of ${format.count(recordsEver(topic))}` : ""}</span>
+        <span><b>${format.count(recordsKept(topic))}</b> ${recordsKept(topic) === 1 ? "record" : "records"} kept${recordsEver(topic) > recordsKept(topic) ? ` of ${format.count(recordsEver(topic))}` : ""}</span>
         <span><b>${format.bytes(bytesKept(topic))}</b></span>
         ${words.map((one) => html`<span key=${one}>${one}</span>`)}
       </p>
