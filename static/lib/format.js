@@ -1,0 +1,74 @@
+// Numbers and times as people read them. Everything here is for display; nothing is computed with the results.
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+
+export const count = (number) => whole.format(number);
+
+/** `1 record`, `2 records`. */
+export const plural = (number, noun) => `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
+
+/** `1.2k`, `34M`: for places where a full number would not fit. */
+export function short(number) {
+  if (number < 1000) return String(Math.round(number));
+  const [divisor, unit] = number < 999500 ? [1e3, "k"] : number < 999.5e6 ? [1e6, "M"] : [1e9, "G"];
+  const scaled = number / divisor;
+  return `${scaled < 9.95 ? tenth.format(scaled) : whole.format(scaled)}${unit}`;
+}
+
+/** A rate, with one decimal while it is small; a number too small for that says so. */
+export function rate(perSecond) {
+  if (perSecond === null || perSecond === undefined) return "–";
+  if (perSecond === 0) return "0";
+  if (perSecond < 0.1) return "<0.1";
+  return perSecond < 10 ? tenth.format(perSecond) : whole.format(perSecond);
+}
+
+export function bytes(number) {
+  if (number === null || number === undefined) return "–";
+  if (number < 1024) return `${number} B`;
+  let scaled = number / 1024;
+  for (const unit of ["KiB", "MiB", "GiB"]) {
+    if (scaled < 1023.5) return `${scaled < 9.95 ? tenth.format(scaled) : whole.format(scaled)} ${unit}`;
+    scaled /= 1024;
+  }
+  return `${tenth.format(scaled)} TiB`;
+}
+
+const pad = (number, width = 2) => String(number).padStart(width, "0");
+
+/** `14:03:07.123`, in the reader's time zone. */
+export function clock(ms) {
+  const at = new Date(ms);
+  return `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}.${pad(at.getMilliseconds(), 3)}`;
+}
+
+/** Date and time with the reader's offset, to the millisecond. */
+export function moment(ms) {
+  const at = new Date(ms);
+  return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${clock(ms)}`;
+}
+
+const STEPS = [["day", 86400000], ["hour", 3600000], ["minute", 60000], ["second", 1000]];
+
+/** `3 hours 20 minutes` in at most `parts` parts. */
+export function duration(ms, parts = 1) {
+  const words = [];
+  let rest = ms;
+  for (const [unit, size] of STEPS) {
+    const number = Math.floor(rest / size);
+    if (number === 0 || words.length === parts) continue;
+    words.push(`${number} ${unit}${number === 1 ? "" : "s"}`);
+    rest -= number * size;
+  }
+  return words.length === 0 ? `${Math.max(0, Math.round(ms))} ms` : words.join(" ");
+}
+
+export const ago = (ms, now = Date.now()) => (now - ms < 2000 ? "just now" : `${duration(now - ms)} ago`);
+
+/** A small stable number for a key, 0 to 7: records of one key have one colour. Not the broker's partition hash. */
+export function hue(key) {
+  let hash = 2166136261;
+  for (let at = 0; at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16777619);
+  return (hash ^ (hash >>> 15)) & 7;
+}

@@ -1,0 +1,97 @@
+// Who is connected, as on the sign-in sheet at the stage door.
+
+import { useEffect, useState } from "../vendor/preact-hooks.js";
+import { Dialog, Notice, Trouble, html, say, useSignal } from "../lib/ui.js";
+import * as api from "../lib/api.js";
+import * as format from "../lib/format.js";
+
+const POLL_MS = 2000;
+
+/** The sessions, asked for again while the page is looked at: `{list, error}`. */
+function useSessions(connection) {
+  const [answer, setAnswer] = useState({ list: null, error: null });
+  const [asked, setAsked] = useState(0);
+  const opened = useSignal(connection.opened);
+  useEffect(() => {
+    let isGone = false;
+    let timer = 0;
+    const ask = async () => {
+      try {
+        const list = document.hidden ? null : await api.listSessions();
+        if (!isGone && list) setAnswer({ list, error: null });
+      } catch (error) {
+        if (!isGone) setAnswer((now) => ({ ...now, error }));
+      }
+      if (!isGone) timer = setTimeout(ask, POLL_MS);
+    };
+    ask();
+    return () => {
+      isGone = true;
+      clearTimeout(timer);
+    };
+  }, [asked, opened]);
+  return { ...answer, askAgain: () => setAsked((count) => count + 1) };
+}
+
+export function Sessions({ connection }) {
+  const { list, error, askAgain } = useSessions(connection);
+  const mine = useSignal(connection.state).welcome?.session ?? null;
+  const [doomed, setDoomed] = useState(null);
+  const end = async () => {
+    try {
+      await api.endSession(doomed.id);
+      say("Disconnected.");
+    } catch (problem) {
+      say(problem.message, "bad");
+    }
+    setDoomed(null);
+    askAgain();
+  };
+  const waiting = error ? null : html`<p class="nothing">Reading the sheet…</p>`;
+  return html`
+    <div class="board-head">
+      <h1>Sessions</h1>
+      <p class="sums">${list ? html`<span><b>${format.count(list.length)}</b> connected</span>` : null}</p>
+    </div>
+    <${Notice} title="Signed in" className="flush">
+      <${Trouble} error=${error} />
+      ${list === null ? waiting : html`<${Sheet} list=${list} mine=${mine} onEnd=${setDoomed} />`}
+    </${Notice}>
+    <${Dialog} isOpen=${doomed !== null} onClose=${() => setDoomed(null)} title="Disconnect this session?">
+      <p>${doomed?.id === mine ? "This is the page you are looking at; it will connect again." : "Its client is told with close code 1008, and may connect again."}</p>
+      <p class="actions">
+        <button type="button" class="danger" onClick=${end}>Disconnect</button>
+        <button type="button" class="quiet" onClick=${() => setDoomed(null)}>Leave it</button>
+      </p>
+    </${Dialog}>`;
+}
+
+const optional = (value, show) => (value === undefined || value === null ? "–" : show(value));
+const number = (value) => (Array.isArray(value) ? format.count(value.length) : format.count(value));
+
+/** RFC 3339 or milliseconds since the epoch. */
+const timeOf = (value) => (typeof value === "number" ? value : Date.parse(value));
+
+function Sheet({ list, mine, onEnd }) {
+  return html`
+    <table class="sessions">
+      <thead><tr>
+        <th scope="col">Session</th><th scope="col">From</th><th scope="col">Since</th><th scope="col" class="number">Subscriptions</th>
+        <th scope="col" class="number">Waiting for it</th><th scope="col" class="number">Received</th><th scope="col" class="number">Sent</th>
+        <th scope="col"><span class="unseen">Disconnect</span></th>
+      </tr></thead>
+      <tbody>${list.map((session) => html`
+        <tr key=${session.id} class=${session.id === mine ? "mine" : ""}>
+          <th scope="row"><code class="id">${session.id}</code>
+            ${session.id === mine ? html` <span class="tag">this page</span>` : session.client ? html` <span class="client">${session.client}</span>` : null}</th>
+          <td data-label="From"><code>${session.remote ?? "–"}</code></td>
+          <td data-label="Since">${optional(session.connected_at, (at) => html`<span title=${format.moment(timeOf(at))}>${format.ago(timeOf(at))}</span>`)}</td>
+          <td data-label="Subscriptions" class="number">${optional(session.subscriptions, number)}</td>
+          <td data-label="Waiting for it" class="number">${optional(session.buffered_bytes, format.bytes)}</td>
+          <td data-label="Received" class="number">${optional(session.received, number)}</td>
+          <td data-label="Sent" class="number">${optional(session.sent, number)}</td>
+          <td class="row-end"><button type="button" class="quiet small" aria-label=${`Disconnect ${session.id}`} onClick=${() => onEnd(session)}>Disconnect</button></td>
+        </tr>`)}
+      </tbody>
+    </table>`;
+}
