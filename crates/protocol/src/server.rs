@@ -423,3 +423,7 @@ impl ServerFrame<'_> {
         serde_json::to_writer(buffer, self).expect("a frame of strings and numbers always serializes");
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -233,3 +233,11 @@ fn invalid(message: impl Into<String>) -> Refusal {
 
 /// A string's content, borrowed where it has no escape.
 type Text<'a> = Cow<'a, str>;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod properties;

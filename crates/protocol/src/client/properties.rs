@@ -1,0 +1,50 @@
+//! The decoder under frames that nobody wrote by hand.
+
+use proptest::prelude::*;
+
+use super::{ClientFrame, tests::record};
+use crate::PartitionId;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// Anything that a client may say in a record comes out of the decoder as it went in.
+    #[test]
+    fn records_come_out_as_they_went_in(
+        key in proptest::option::of("\\PC{0,40}|[\\x00-\\x7f]{0,40}"),
+        message_id in proptest::option::of("[\\x01-\\x7f]{1,40}"),
+        partition in proptest::option::of(any::<u32>()),
+        ttl_ms in proptest::option::of(0..1u64 << 53),
+        payload in proptest::collection::vec("\\PC{0,30}", 0..4),
+        spaces in "[ \t\r\n]{0,3}",
+    ) {
+        let payload = serde_json::to_string(&payload).unwrap();
+        let mut frame = serde_json::json!({"type":"publish","topic":"t"});
+        if let Some(key) = &key { frame["key"] = key.as_str().into(); }
+        if let Some(message_id) = &message_id { frame["message_id"] = message_id.as_str().into(); }
+        if let Some(partition) = partition { frame["partition"] = partition.into(); }
+        if let Some(ttl_ms) = ttl_ms { frame["ttl_ms"] = ttl_ms.into(); }
+        let head = frame.to_string();
+        let text = format!("{},{spaces}\"payload\"{spaces}:{spaces}{payload}{spaces}}}", &head[..head.len() - 1]);
+        let record = record(&text);
+        prop_assert_eq!(record.key.as_deref(), key.as_deref());
+        prop_assert_eq!(record.message_id.as_deref(), message_id.as_deref());
+        prop_assert_eq!(record.partition, partition.map(PartitionId));
+        prop_assert_eq!(record.ttl_ms, ttl_ms);
+        prop_assert_eq!(record.payload.bytes(), payload.as_bytes());
+    }
+
+    /// A frame cut or changed anywhere is decoded or refused, never a panic.
+    #[test]
+    fn a_hurt_frame_is_decoded_or_refused(at in 0usize..200, with in proptest::option::of("\\PC|[\\x00-\\x7f]")) {
+        let whole = r#"{"type":"publish","id":"a\u00e9","topic":"orders","messages":[{"key":"é","payload":{"a":[1.5e3,"\n"]}},{"payload_base64":"AA=="}],"ack":"none"}"#;
+        let at = (0..=at.min(whole.len())).rev().find(|&at| whole.is_char_boundary(at)).unwrap();
+        let hurt = match with {
+            None => whole[..at].to_owned(),
+            Some(with) => format!("{}{with}{}", &whole[..at], &whole[at..]),
+        };
+        if ClientFrame::decode(&hurt).is_ok() {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&hurt).is_ok(), "{hurt}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The frame decoder under arbitrary bytes.
+//!
+//! Holds that nothing panics, that the scanner accepts exactly the JSON that `serde_json` accepts (up to the
+//! limit of depth), and that a record which was decoded, written as a `message` and published again is the
+//! same bytes.
+
+#![no_main]
+
+use callboard_protocol::{
+    Offset, PartitionId, Timestamp, TopicName,
+    client::{ClientFrame, NewRecord, Records, Request, decode_messages},
+    json::{self, JsonError},
+    server::{MessageFields, MessagePrefix},
+};
+use libfuzzer_sys::fuzz_target;
+use serde_json::value::RawValue;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    agrees_with_serde_json(text);
+    let decoded = ClientFrame::decode(text);
+    if serde_json::from_str::<&RawValue>(text).is_err() {
+        assert!(decoded.is_err(), "a frame that is not JSON was taken");
+    }
+    if let Ok(ClientFrame { request: Request::Publish(publish), .. }) = decoded {
+        match publish.records {
+            Records::One(record) => comes_back(&record),
+            Records::Many(records) => records.iter().flatten().for_each(comes_back),
+        }
+    }
+    if let Ok(records) = decode_messages(text) {
+        records.iter().flatten().for_each(comes_back);
+    }
+});
+
+fn agrees_with_serde_json(text: &str) {
+    let reference = serde_json::from_str::<&RawValue>(text);
+    match json::check(text) {
+        Ok(checked) => {
+            let raw = reference.expect("serde_json refuses what the scanner accepts").get();
+            assert_eq!(*checked, raw.replace(['\n', '\r'], " "), "the payload was changed");
+        }
+        Err(JsonError::TooDeep(_)) => {}
+        Err(error) => assert!(reference.is_err(), "serde_json accepts, the scanner says {error}"),
+    }
+}
+
+/// Writes the record as a subscriber would see it, publishes that, and compares.
+fn comes_back(record: &NewRecord<'_>) {
+    let topic = TopicName::parse("t").expect("a good name");
+    let fields = MessageFields {
+        key: record.key.as_deref(),
+        headers: record.headers.as_deref(),
+        payload: record.payload.bytes(),
+        binary: record.payload.is_binary(),
+    };
+    let mut message = Vec::new();
+    MessagePrefix::new(&topic, PartitionId(0)).message(&mut message, Some(Offset(0)), Timestamp(0), &fields);
+    assert!(!message.contains(&b'\n') && !message.contains(&b'\r'), "a frame is one line");
+    let message = String::from_utf8(message).expect("frames are UTF-8");
+    let again = message.replacen("\"type\":\"message\"", "\"type\":\"publish\"", 1);
+    let frame = ClientFrame::decode(&again).expect("what a message shows can be published");
+    let Request::Publish(publish) = frame.request else {
+        panic!("another type came back");
+    };
+    let Records::One(back) = publish.records else {
+        panic!("one record went out");
+    };
+    assert_eq!(back.payload.bytes(), record.payload.bytes());
+    assert_eq!(back.payload.is_binary(), record.payload.is_binary());
+    assert_eq!(back.key, record.key);
+    assert_eq!(back.headers, record.headers);
+}
