@@ -125,7 +125,7 @@ fn play(seed: u64, overflow: Overflow) -> Vec<Subscriber> {
                 announced = end;
                 subscribers
                     .iter_mut()
-                    .for_each(|subscriber| subscriber.subscription.behind());
+                    .for_each(|subscriber| subscriber.subscription.notice_end(Offset(end)));
             }
             kind => {
                 let index = random.below(subscribers.len() as u64) as usize;
@@ -199,7 +199,7 @@ pub fn page_older_than_the_latest_offer_is_not_the_end() {
 pub fn page_read_before_something_was_missed_is_not_the_end() {
     let mut subscription = Subscription::new(Offset(0), Overflow::Read, None);
     // A page is read while the end is 3; then 3 and 4 are committed and their offer is lost.
-    subscription.behind();
+    subscription.notice_end(Offset(5));
     subscription.advance(Offset(3), 3, Offset(3));
     assert!(!subscription.is_live());
     subscription.advance(Offset(5), 2, Offset(5));
