@@ -43,9 +43,6 @@ enum Pace {
     Live,
     /// Reads on from the log; a batch pushed meanwhile would overtake what it reads.
     Reading,
-    /// Reads, and was told that something was missed: a page may be on its way that was read before
-    /// that, so the next one is not taken for the end.
-    Missed,
 }
 
 /// One plain subscription on one partition.
@@ -93,9 +90,7 @@ impl Subscription {
             self.spend(count);
             Offer::Push
         } else {
-            if self.is_live() {
-                self.pace = Pace::Reading;
-            }
+            self.pace = Pace::Reading;
             Offer::Behind
         }
     }
@@ -131,12 +126,6 @@ impl Subscription {
         self.credit
     }
 
-    /// Offers may have been missed: it reads on from the log, and is live again after the second
-    /// [`Self::advance`] from now that reaches the end, or after [`Self::skip_to`].
-    pub fn behind(&mut self) {
-        self.pace = Pace::Missed;
-    }
-
     /// The log reaches to `end`, and what lies before it was not offered: reads on if that is new to it.
     pub fn notice_end(&mut self, end: Offset) {
         self.offered = self.offered.max(end);
@@ -155,10 +144,7 @@ impl Subscription {
     pub fn advance(&mut self, next: Offset, delivered: u64, end: Offset) {
         self.next = self.next.max(next);
         self.spend(delivered);
-        self.pace = match self.pace {
-            Pace::Missed => Pace::Reading,
-            Pace::Live | Pace::Reading => self.pace_at(end),
-        };
+        self.pace = self.pace_at(end);
     }
 
     /// Leaves out what lies before `end`, the log's end just now, and returns how many offsets that is.
