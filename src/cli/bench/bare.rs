@@ -30,6 +30,8 @@ const PAYLOAD: &[u8] = b"\"payload\":";
 const SCRATCH_BYTES: usize = 256 << 10;
 /// Above so many bytes waiting for one socket, publishers are not read.
 const PENDING_BYTES_MAX: usize = 8 << 20;
+/// No `publish` of a run is shorter, bytes.
+const PUBLISH_BYTES_MIN: usize = 48;
 const LISTENER: Token = Token(usize::MAX);
 
 #[derive(Debug, Args)]
@@ -118,8 +120,11 @@ struct Server {
     scratch: Vec<u8>,
     /// The messages of one chunk as one frame; its header is written before it is sent.
     frame: Vec<u8>,
+    /// As many replies as a chunk may need, behind room for a header; empty if none are asked for.
     replies: Vec<u8>,
-    reply: Option<Vec<u8>>,
+    reply_bytes: usize,
+    /// Where the payload of a `publish` was found last; all lines of a run are alike.
+    payload_at: usize,
     file: Option<File>,
 }
 
@@ -151,9 +156,17 @@ pub(super) fn run(args: &BareArgs) -> io::Result<()> {
         scratch: vec![0; SCRATCH_BYTES],
         frame: Vec::new(),
         replies: Vec::new(),
-        reply: (!args.silent).then(|| (reply + "\n").into_bytes()),
+        reply_bytes: if args.silent { 0 } else { reply.len() + 1 },
+        payload_at: 0,
         file: args.file.as_ref().map(File::create).transpose()?,
     };
+    if !args.silent {
+        server.replies = vec![0; SERVER_HEADER_BYTES_MAX];
+        for _ in 0..SCRATCH_BYTES / PUBLISH_BYTES_MIN {
+            server.replies.extend_from_slice(reply.as_bytes());
+            server.replies.push(b'\n');
+        }
+    }
     let mut events = Events::with_capacity(1024);
     loop {
         match server.poll.poll(&mut events, None) {
@@ -289,16 +302,18 @@ impl Server {
     /// Encodes the messages of a chunk into one frame.
     fn take_apart(&mut self, connection: &mut Connection, count: usize) -> Chunk {
         let mut chunk = Chunk::default();
-        let frame = &mut self.frame;
+        let Self {
+            frame, payload_at, ..
+        } = self;
         frame.clear();
         frame.resize(SERVER_HEADER_BYTES_MAX, 0);
         let mut line = |line: &[u8]| {
             // `{"type":"publish"…` or `{"type":"subscribe"…`: the tenth byte tells them apart.
             if line.get(9) == Some(&b's') {
                 chunk.subscribes = true;
-            } else if let Some(at) = memchr::memmem::find(line, PAYLOAD) {
+            } else if let Some(payload) = payload_in(line, payload_at) {
                 frame.extend_from_slice(MESSAGE_PREFIX);
-                frame.extend_from_slice(&line[at + PAYLOAD.len()..]);
+                frame.extend_from_slice(payload);
                 frame.push(b'\n');
                 chunk.published += 1;
             }
@@ -321,14 +336,10 @@ impl Server {
             file.write_all(&self.frame[SERVER_HEADER_BYTES_MAX..])?;
             file.sync_data()?;
         }
-        if let Some(reply) = &self.reply {
-            self.replies.clear();
-            self.replies.resize(SERVER_HEADER_BYTES_MAX, 0);
-            for _ in 0..published {
-                self.replies.extend_from_slice(reply);
-            }
-            let start = put_server_header(&mut self.replies);
-            if publisher.send(&self.replies[start..]).is_err() {
+        if self.reply_bytes > 0 {
+            let end = SERVER_HEADER_BYTES_MAX + published * self.reply_bytes;
+            let start = put_server_header(&mut self.replies[..end]);
+            if publisher.send(&self.replies[start..end]).is_err() {
                 return Ok(false);
             }
         }
@@ -340,6 +351,18 @@ impl Server {
         }
         Ok(true)
     }
+}
+
+/// Payload and closing bracket of a `publish`.
+fn payload_in<'a>(line: &'a [u8], payload_at: &mut usize) -> Option<&'a [u8]> {
+    if let Some(payload) = line
+        .get(*payload_at..)
+        .and_then(|rest| rest.strip_prefix(PAYLOAD))
+    {
+        return Some(payload);
+    }
+    *payload_at = memchr::memmem::find(line, PAYLOAD)?;
+    Some(&line[*payload_at + PAYLOAD.len()..])
 }
 
 fn whole_frame(text: &[u8]) -> Vec<u8> {

@@ -6,11 +6,12 @@
 //! from machine to machine, the ratio hardly.
 //!
 //! - [`scenario`]: what is set up and measured.
-//! - [`generator`]: the load. [`wire`]: its framing. [`bare`]: the bare server.
+//! - [`generator`]: the load. [`link`]: one socket of it. [`wire`]: its framing. [`bare`]: the bare server.
 //! - [`process`]: the servers as processes. [`report`]: tables.
 
 mod bare;
 mod generator;
+mod link;
 mod process;
 mod report;
 mod scenario;
@@ -173,10 +174,10 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
 
 fn in_flight(text: &str) -> Result<usize, String> {
     let records: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (1..=generator::IN_FLIGHT_MAX).contains(&records) {
+    if (1..=link::IN_FLIGHT_MAX).contains(&records) {
         Ok(records)
     } else {
-        Err(format!("from 1 to {}", generator::IN_FLIGHT_MAX))
+        Err(format!("from 1 to {}", link::IN_FLIGHT_MAX))
     }
 }
 

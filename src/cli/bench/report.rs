@@ -195,7 +195,8 @@ fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
         let meaning = match ours.samples.first() {
             Some(sample) if sample.count.is_some() => "per CPU second",
             Some(sample) if sample.latency.is_some() => "p50",
-            _ => "bytes each",
+            // Memory has an absolute target; the bare server keeps nothing to compare with.
+            _ => continue,
         };
         rows.push(vec![
             format!("{} ({meaning})", ours.scenario),

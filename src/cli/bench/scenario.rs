@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::{
     super::{Failure, topic},
     CommonArgs,
-    generator::{Block, Load, Measured, Schedule, TOPIC, Window},
+    generator::{Load, Measured, Schedule, Window},
+    link::{Block, TOPIC, declare},
     process::{Pinning, Server},
 };
 
@@ -235,7 +236,7 @@ impl Scenario {
             Self::Idle { connections } => idle(&server, connections, common, &mut sample)?,
         }
         if common.server.is_some() && target == Target::Callboard {
-            api(&server, "DELETE", &format!("/{TOPIC}"), None)?;
+            delete_topic(&server)?;
         }
         Ok(sample)
     }
@@ -283,11 +284,7 @@ impl Scenario {
                 Server::start(&arguments, Some(directory), pinning)?
             }
         };
-        let body = format!(
-            r#"{{"name":"{TOPIC}","partitions":1,"durability":"{}"}}"#,
-            self.durability().as_str()
-        );
-        api(&server, "POST", "", Some(body))?;
+        declare(&server, self.durability().as_str())?;
         Ok(server)
     }
 
@@ -431,14 +428,15 @@ fn settled(server: &Server) -> u64 {
     last
 }
 
-fn api(server: &Server, method: &str, path: &str, body: Option<String>) -> Result<(), Failure> {
-    let url = format!("http://{}/api/v1/topics{path}", server.address);
-    let (status, answer) = topic::request(method, &url, body)
-        .map_err(|error| Failure::new(format!("{method} {url}: {error}")))?;
+/// A broker that was there before gets back the state it had.
+fn delete_topic(server: &Server) -> Result<(), Failure> {
+    let url = format!("http://{}/api/v1/topics/{TOPIC}", server.address);
+    let (status, answer) = topic::request("DELETE", &url, None)
+        .map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
     if (200..300).contains(&status) {
         Ok(())
     } else {
-        Err(Failure::new(format!("{method} {url}: HTTP {status} {answer}")))
+        Err(Failure::new(format!("DELETE {url}: HTTP {status} {answer}")))
     }
 }
 
