@@ -77,7 +77,7 @@ const ROOMS: [Room; 7] = [
         folder: "src/cli/",
         rooms: &["cli", "config", "serve"],
         crates: &["client", "protocol"],
-        never: &["actix_web", "actix_http"],
+        never: &["actix_web"],
     },
 ];
 
