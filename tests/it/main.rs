@@ -1,0 +1,5 @@
+//! One integration binary: what concerns the whole tree, and what needs the whole broker.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod protocol_doc;
+mod tidy;

@@ -1,0 +1,264 @@
+//! Holds `docs/protocol.md` against the code: what it shows can be read, and what it lists is so.
+
+use callboard_protocol::{
+    Epoch, ErrorCode, FrameId, Offset, PartitionId, Timestamp, TopicName,
+    client::ClientFrame,
+    error::Refusal,
+    limits,
+    server::{self, MessageFields, MessagePrefix, RecordResult, ServerFrame, Stored},
+};
+use serde_json::Value;
+
+/// The document.
+pub const DOCUMENT: &str = include_str!("../../docs/protocol.md");
+
+/// A line of a JSON block, with the heading that it stands under.
+#[derive(Clone, Copy, Debug)]
+pub struct Example<'a> {
+    /// The nearest heading above, without its `#`s.
+    pub heading: &'a str,
+    /// From 1.
+    pub line: usize,
+    /// One JSON value.
+    pub text: &'a str,
+}
+
+/// Every line of every JSON block of a document.
+pub fn examples(document: &str) -> Vec<Example<'_>> {
+    let (mut heading, mut in_json, mut found) = ("", false, Vec::new());
+    for (index, text) in document.lines().enumerate() {
+        match text.trim() {
+            "```json" => in_json = true,
+            "```" => in_json = false,
+            _ if in_json => found.push(Example {
+                heading,
+                line: index + 1,
+                text,
+            }),
+            title if title.starts_with('#') => heading = title.trim_start_matches('#').trim(),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The client frames of the document.
+pub fn client_frames() -> Vec<Example<'static>> {
+    examples(DOCUMENT)
+        .into_iter()
+        .filter(|example| example.heading == "Client frames")
+        .collect()
+}
+
+/// The cells of each row of the table whose first header is `header`.
+fn table(header: &str) -> Vec<Vec<&'static str>> {
+    let begin = format!("| {header} |");
+    DOCUMENT
+        .lines()
+        .skip_while(|line| !line.starts_with(&begin))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// What the document says is not in this version yet: how the row begins, and the answer.
+pub fn later(frame: &Value) -> Option<(&'static str, ErrorCode)> {
+    let has = |field: &str| frame.get(field).is_some();
+    let is = |name: &str| frame["type"] == name;
+    let ack = frame["ack"].as_str().unwrap_or_default();
+    if is("publish") && has("exchange") {
+        Some(("`publish` with `exchange`", ErrorCode::ExchangeNotFound))
+    } else if is("publish") && (has("delay_ms") || has("deliver_at") || has("notify")) {
+        Some(("`publish` with `delay_ms`", ErrorCode::InvalidArgument))
+    } else if is("publish") && ["delivered", "processed"].contains(&ack) {
+        Some(("`publish` with `delay_ms`", ErrorCode::InvalidArgument))
+    } else if is("subscribe") && has("group") {
+        Some(("`subscribe` with `group`", ErrorCode::InvalidArgument))
+    } else if (is("unsubscribe") || is("credit")) && has("group") {
+        Some(("`unsubscribe`, `credit` with `group`", ErrorCode::NotSubscribed))
+    } else if is("declare") && has("exchange") {
+        Some(("`declare` with `exchange`", ErrorCode::InvalidArgument))
+    } else if [
+        "commit", "release", "ack", "nack", "extend", "bind", "unbind", "auth",
+    ]
+    .into_iter()
+    .any(is)
+    {
+        Some(("frames `commit`", ErrorCode::UnknownType))
+    } else {
+        None
+    }
+}
+
+#[test]
+fn every_json_line_of_the_document_is_json() {
+    let found = examples(DOCUMENT);
+    assert!(found.len() > 50, "{} examples", found.len());
+    for Example { line, text, .. } in found {
+        serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("line {line}: {error}: {text}"));
+    }
+}
+
+#[test]
+fn every_client_frame_of_the_document_is_read_or_refused_as_it_says() {
+    let rows = table("what");
+    for Example { line, text, .. } in client_frames() {
+        let frame: Value = serde_json::from_str(text).unwrap();
+        let expected = later(&frame);
+        if let Some((begin, code)) = expected {
+            let row = rows.iter().find(|row| row[0].starts_with(begin)).expect(begin);
+            assert!(
+                row[1].contains(&format!("`{code}`")),
+                "line {line}: the table says {}",
+                row[1]
+            );
+        }
+        // Whether the session follows the topic is not known to the decoder.
+        let expected = expected
+            .map(|(_, code)| code)
+            .filter(|code| *code != ErrorCode::NotSubscribed);
+        let id = |id: Option<FrameId>| serde_json::to_value(id).unwrap();
+        let (found, carried) = match ClientFrame::decode(text) {
+            Ok(frame) => (None, id(frame.id)),
+            Err(bad) => (Some(bad.refusal.code), id(bad.id)),
+        };
+        assert_eq!(found, expected, "line {line}: {text}");
+        assert_eq!(
+            &carried,
+            frame.get("id").unwrap_or(&Value::Null),
+            "line {line}: {text}"
+        );
+    }
+}
+
+#[test]
+fn the_document_shows_frames_as_they_are_written() {
+    let topic = TopicName::parse("orders").unwrap();
+    let at = |partition| MessagePrefix::new(&topic, PartitionId(partition));
+    let stored = |offset| Stored {
+        offset: Offset(offset),
+        duplicate: false,
+        durability: "fsync",
+    };
+    let id = FrameId::Number;
+    let epoch = Epoch("k3f9".into());
+    let offsets = [(PartitionId(0), Offset(10)), (PartitionId(1), Offset(4))].into();
+    let message = MessageFields {
+        key: Some("c42"),
+        headers: None,
+        payload: br#"{"total":12}"#,
+        binary: false,
+    };
+    let results = [
+        RecordResult::Stored(PartitionId(1), stored(4)),
+        RecordResult::Stored(PartitionId(0), stored(9)),
+    ];
+    let refusal = Refusal::new(
+        ErrorCode::Unroutable,
+        "no binding of readings matches plant.boiler.temp",
+    );
+    let push = |frame: ServerFrame<'_>| {
+        let mut buffer = Vec::new();
+        frame.push(&mut buffer);
+        buffer
+    };
+    let write = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut buffer = Vec::new();
+        write(&mut buffer);
+        buffer
+    };
+    let written = [
+        push(ServerFrame::welcome("0197…".into(), limits::HEARTBEAT_MS)),
+        push(ServerFrame::goaway_shutdown()),
+        push(ServerFrame::Ok { id: &id(12) }),
+        push(ServerFrame::Pong { id: Some(&id(23)) }),
+        push(ServerFrame::SubscribedTopic {
+            id: Some(&id(5)),
+            topic: &topic,
+            epoch: &epoch,
+            offsets: &offsets,
+            recovered: true,
+        }),
+        push(ServerFrame::Skipped {
+            topic: &topic,
+            partition: PartitionId(0),
+            count: 37,
+            next_offset: Offset(512),
+            reason: "retention",
+        }),
+        write(&|buffer| at(3).published(buffer, &id(1), &stored(17))),
+        write(&|buffer| server::published_many(buffer, Some(&id(2)), &topic, &results)),
+        write(&|buffer| at(3).message(buffer, Some(Offset(17)), Timestamp(1_795_146_000_123), &message)),
+        write(&|buffer| server::error(buffer, Some(&id(3)), &refusal, None)),
+    ];
+    for frame in written {
+        let frame = String::from_utf8(frame).unwrap();
+        assert!(
+            DOCUMENT.lines().any(|line| line == frame),
+            "not in the document: {frame}"
+        );
+    }
+}
+
+#[test]
+fn the_table_of_error_codes_is_the_codes() {
+    let rows: Vec<(String, String, &str)> = table("code | HTTP")
+        .into_iter()
+        .map(|row| (row[0].replace('`', ""), row[1].to_owned(), row[2]))
+        .collect();
+    let codes: Vec<(String, String, &str)> = ErrorCode::ALL
+        .iter()
+        .map(|code| {
+            let retryable = if code.is_retryable() { "yes" } else { "no" };
+            (code.to_string(), code.http_status().to_string(), retryable)
+        })
+        .collect();
+    assert_eq!(rows, codes);
+}
+
+#[test]
+fn the_table_of_limits_is_the_limits() {
+    const SOURCE: &str = include_str!("../../crates/protocol/src/limits.rs");
+    let rows: Vec<(String, u64)> = table("limit")
+        .into_iter()
+        .map(|row| (row[0].replace('`', ""), row[1].parse().unwrap()))
+        .collect();
+    let limits: [(&str, u64); 19] = [
+        ("FRAME_BYTES_MAX", limits::FRAME_BYTES_MAX as u64),
+        ("MESSAGE_BYTES_MAX", limits::MESSAGE_BYTES_MAX as u64),
+        ("PAYLOAD_DEPTH_MAX", limits::PAYLOAD_DEPTH_MAX as u64),
+        ("KEY_BYTES_MAX", limits::KEY_BYTES_MAX as u64),
+        ("MESSAGE_ID_BYTES_MAX", limits::MESSAGE_ID_BYTES_MAX as u64),
+        ("TOPIC_NAME_BYTES_MAX", limits::TOPIC_NAME_BYTES_MAX as u64),
+        ("GROUP_NAME_BYTES_MAX", limits::GROUP_NAME_BYTES_MAX as u64),
+        ("FRAME_ID_BYTES_MAX", limits::FRAME_ID_BYTES_MAX as u64),
+        ("PARTITIONS_MAX", u64::from(limits::PARTITIONS_MAX)),
+        ("PUBLISH_RECORDS_MAX", limits::PUBLISH_RECORDS_MAX as u64),
+        ("FETCH_RECORDS_MAX", limits::FETCH_RECORDS_MAX),
+        ("FETCH_RECORDS_DEFAULT", limits::FETCH_RECORDS_DEFAULT),
+        ("FETCH_BYTES_MAX", limits::FETCH_BYTES_MAX as u64),
+        ("HEADERS_MAX", limits::HEADERS_MAX as u64),
+        ("HEADERS_BYTES_MAX", limits::HEADERS_BYTES_MAX as u64),
+        ("HEARTBEAT_MS", limits::HEARTBEAT_MS),
+        ("SESSION_TIMEOUT_MS", limits::SESSION_TIMEOUT_MS),
+        ("RETRY_AFTER_MS", limits::RETRY_AFTER_MS),
+        ("SUBSCRIPTIONS_MAX", limits::SUBSCRIPTIONS_MAX as u64),
+    ];
+    assert_eq!(rows, limits.map(|(name, value)| (name.to_owned(), value)));
+    let declared = SOURCE
+        .lines()
+        .filter(|line| line.starts_with("pub const "))
+        .count();
+    assert_eq!(declared, rows.len(), "a limit is missing in the document");
+}
+
+#[test]
+fn examples_are_found_with_their_heading_and_line() {
+    let document = "# A\n```json\n{}\n[1]\n```\ntext\n## B c\n```\nnot json\n```\n```json\n2\n```\n";
+    let found: Vec<_> = examples(document)
+        .into_iter()
+        .map(|e| (e.heading, e.line, e.text))
+        .collect();
+    assert_eq!(found, [("A", 3, "{}"), ("A", 4, "[1]"), ("B c", 12, "2")]);
+}
