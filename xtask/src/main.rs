@@ -1,1 +1,87 @@
-fn main() {}
+//! `cargo xtask`: what one does by hand with this repository, as commands.
+//!
+//! `test` is the whole suite as continuous integration runs it; the others are its parts, or tools. Nothing
+//! here is needed to build or to use Callboard.
+
+mod broker;
+mod chance;
+mod crash;
+mod fuzz;
+mod licences;
+mod node;
+mod openapi;
+mod options;
+mod shell;
+mod suite;
+mod tally;
+mod tools;
+mod websocket;
+
+use std::process::ExitCode;
+
+use options::Options;
+use shell::{Failure, Workspace};
+
+const USAGE: &str = "cargo xtask COMMAND
+
+  test                       the full suite: installs what it needs, starts and stops its own servers
+  crash --runs N [--seed S] [--seconds MAX] [--dev]
+                             kill a broker under load N times; nothing acked may be lost. --seconds is the
+                             longest life of a broker before it is killed, --dev takes the debug build
+  fuzz [--seconds N] [TARGET…]
+                             run the fuzz targets, each for N seconds (60)
+  wasm                       core's promises as WebAssembly under Node
+  browser                    the dashboard in Chromium
+  openapi                    schemathesis against a live broker
+  licences                   every dependency's licence is permissive
+  tidy                       file sizes, imports between rooms, words that must not appear
+  docs                       rustdoc, warnings denied
+  bench [ARGUMENTS…]         `callboard bench` in a release build
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let outcome = Options::parse(arguments.collect()).and_then(|options| dispatch(&command, &options));
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
+    let workspace = Workspace::find()?;
+    match command {
+        "test" => return Ok(suite::run(&workspace)),
+        "crash" => return crash::command(&workspace, options),
+        "fuzz" => fuzz::command(&workspace, options)?,
+        "wasm" => drop(node::wasm(&workspace)?),
+        "browser" => {
+            let binary = workspace.build_binary(shell::Profile::Release)?;
+            drop(node::browser(&workspace, &binary)?);
+        }
+        "openapi" => {
+            let binary = workspace.build_binary(shell::Profile::Release)?;
+            openapi::check(&workspace, &binary)?;
+        }
+        "licences" => println!("{}", licences::check(&workspace)?),
+        "tidy" => workspace
+            .cargo(&["test", "--package", "callboard", "--test", "it", "tidy"])
+            .run()?,
+        "docs" => suite::docs(&workspace)?,
+        "bench" => {
+            let mut bench = vec!["run", "--release", "--package", "callboard", "--", "bench"];
+            bench.extend(options.words().iter().map(String::as_str));
+            workspace.cargo(&bench).run()?;
+        }
+        "" | "help" | "--help" | "-h" => print!("{USAGE}"),
+        unknown => {
+            eprintln!("error: there is no command {unknown:?}\n\n{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
