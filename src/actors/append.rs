@@ -158,7 +158,14 @@ impl Receipt {
                     },
                 ))
             }
-            _ => None,
+            Some(Origin::Caller(_)) => {
+                if let Some(Origin::Caller(caller)) = self.origin.take() {
+                    // A caller that went away does not want to know.
+                    let _ = caller.send(settlement);
+                }
+                None
+            }
+            None => None,
         }
     }
 

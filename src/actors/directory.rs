@@ -21,6 +21,8 @@ use crate::store::{Log, PartitionKey, TopicId};
 #[derive(Default)]
 pub struct Directory {
     topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    gone_records: AtomicU64,
+    gone_bytes: AtomicU64,
 }
 
 impl Directory {
@@ -59,10 +61,25 @@ impl Directory {
     }
 
     pub(super) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics
+        let topic = self
+            .topics
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(name)
+            .remove(name)?;
+        for part in topic.partitions().iter() {
+            let (records, bytes) = part.meter.totals();
+            self.gone_records.fetch_add(records, Ordering::Relaxed);
+            self.gone_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Some(topic)
+    }
+
+    /// Records and bytes that came into topics that were deleted since, so that sums never fall.
+    pub fn gone_totals(&self) -> (u64, u64) {
+        (
+            self.gone_records.load(Ordering::Relaxed),
+            self.gone_bytes.load(Ordering::Relaxed),
+        )
     }
 }
 

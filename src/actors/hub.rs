@@ -26,6 +26,7 @@ use super::{
     clock,
     conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
     directory::{PartitionRef, Topic},
+    events::Listeners,
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
     partition::Watch,
     plain::{Following, PlainSubscription, pump},
@@ -65,6 +66,8 @@ pub struct Feed {
     /// The offset after the last record that this hub has heard of.
     pub end: Cell<Offset>,
     followers: RefCell<Vec<Rc<PlainSubscription>>>,
+    /// Event streams, which are woken and read from the log themselves.
+    pub(super) listeners: Listeners,
     json: Cell<u32>,
     ndjson: Cell<u32>,
 }
@@ -92,8 +95,9 @@ impl Feed {
         if count.get() == 0 {
             self.watch(hub);
         }
-        if followers.is_empty() {
-            hub.feeds.borrow_mut().remove(&self.part.key);
+        drop(followers);
+        if self.is_unused() {
+            hub.forget(self);
         }
     }
 
@@ -105,15 +109,21 @@ impl Feed {
     }
 
     /// Says to the partition what this hub wants of it. The answer is its end, so nothing is missed.
-    fn watch(&self, hub: &Hub) {
+    pub(super) fn watch(&self, hub: &Hub) {
         if let Some(addr) = self.part.addr() {
             let hub = hub.addr.clone();
             addr.do_send(Watch {
                 hub,
                 json: self.json.get() > 0,
                 ndjson: self.ndjson.get() > 0,
+                events: !self.listeners.is_empty(),
             });
         }
+    }
+
+    /// Whether nobody of this thread follows the partition.
+    pub(super) fn is_unused(&self) -> bool {
+        self.followers.borrow().is_empty() && self.listeners.is_empty()
     }
 }
 
@@ -140,7 +150,9 @@ impl Hub {
             started = Some(hub.clone());
             HubActor(hub)
         });
-        started.expect("create calls its closure before it returns")
+        let hub = started.expect("create calls its closure before it returns");
+        super::events::settle_on_thread(&hub);
+        hub
     }
 
     /// A number for a new connection.
@@ -192,6 +204,7 @@ impl Hub {
                 part: part.clone(),
                 end: Cell::new(part.next_offset()),
                 followers: RefCell::default(),
+                listeners: Listeners::default(),
                 json: Cell::new(0),
                 ndjson: Cell::new(0),
             })
@@ -201,6 +214,11 @@ impl Hub {
             .entry(part.key)
             .or_insert_with(make)
             .clone()
+    }
+
+    /// Drops a feed that nobody of this thread follows any more.
+    pub(super) fn forget(&self, feed: &Feed) {
+        self.feeds.borrow_mut().remove(&feed.part.key);
     }
 
     /// Counts records that a session sends on.
@@ -250,6 +268,7 @@ impl Hub {
             }
             drop(followers);
             feed.end.set(feed.end.get().max(committed.end));
+            feed.listeners.wake(committed.delivery.as_ref());
             for follower in behind {
                 follower.enqueue();
                 pump(&follower.following.conn, self);
@@ -372,6 +391,7 @@ impl Hub {
             let Some(feed) = feed else { continue };
             // Its actor may be a new one that knows nobody.
             feed.watch(self);
+            feed.listeners.wake(None);
             for follower in feed.followers.borrow().iter() {
                 if !followings
                     .iter()
@@ -390,6 +410,7 @@ impl Hub {
         for part in topic.partitions().iter() {
             let feed = self.feeds.borrow_mut().remove(&part.key);
             let Some(feed) = feed else { continue };
+            feed.listeners.wake(None);
             for follower in feed.followers.take() {
                 let following = &follower.following;
                 following
@@ -630,6 +651,9 @@ impl Handler<Goodbye> for HubActor {
         for conn in self.0.conns() {
             conn.reply(|buffer| ServerFrame::goaway_shutdown().push(buffer));
             conn.close(CLOSE_GOING_AWAY, "shutting down");
+        }
+        for feed in self.0.feeds.borrow().values() {
+            feed.listeners.wake(None);
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod broker;
 pub mod clock;
 pub mod conn;
 pub mod directory;
+pub mod events;
 pub mod gateway;
 pub mod hub;
 pub mod intake;

@@ -242,6 +242,63 @@ pub fn last_of_partition(log: &dyn Log, count: u64) -> Offset {
     Offset(log.next_offset().0.saturating_sub(count)).max(log.first_offset())
 }
 
+/// Where a page of one partition begins, as REST asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageFrom {
+    /// At the first record kept.
+    First,
+    /// At an offset, and nowhere else.
+    Offset(Offset),
+    /// At the first record of this time.
+    Time(Timestamp),
+    /// At the newest so many.
+    Last(u64),
+}
+
+/// A page of one partition, from a reader thread.
+///
+/// # Errors
+/// As [`fetch`]; but only who names an offset is told that it has expired, everyone else begins with what
+/// lives. `partition_out_of_range`, and `internal` if the reader failed.
+pub async fn read_partition(
+    shared: &super::Shared,
+    topic: &Topic,
+    id: PartitionId,
+    from: PageFrom,
+    limit: u64,
+) -> Result<Fetched, Refusal> {
+    let log = topic.partitions().get(id.0 as usize).and_then(|part| part.log());
+    let log = log.ok_or_else(|| {
+        let message = format!("{} has no partition {id}", topic.name);
+        Refusal::new(ErrorCode::PartitionOutOfRange, message)
+    })?;
+    if let PageFrom::Offset(offset) = from {
+        return fetch_page(&shared.readers, log, offset, limit).await;
+    }
+    let page = shared.readers.run(move || fetch_living(&*log, from, limit));
+    page.await
+        .unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed")))
+}
+
+fn fetch_living(log: &dyn Log, from: PageFrom, limit: u64) -> Result<Fetched, Refusal> {
+    let mut at = match from {
+        PageFrom::First => log.first_offset(),
+        PageFrom::Offset(offset) => offset,
+        PageFrom::Time(time) => log.offset_at(time).map_err(|error| refusal(&error))?,
+        PageFrom::Last(count) => last_of_partition(log, count),
+    };
+    loop {
+        match fetch(log, at, limit, clock::now()) {
+            Err(Refusal {
+                code: ErrorCode::Expired,
+                next_offset: Some(lives),
+                ..
+            }) if lives > at => at = lives,
+            outcome => return outcome,
+        }
+    }
+}
+
 /// A page, from a reader thread.
 ///
 /// # Errors

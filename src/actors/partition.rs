@@ -82,6 +82,7 @@ struct Watcher {
     hub: Addr<HubActor>,
     json: bool,
     ndjson: bool,
+    events: bool,
     /// Something could not be handed over: the hub must be told where the end is.
     missed: bool,
 }
@@ -290,6 +291,7 @@ impl PartitionActor {
         );
         let encode = |format| wire::encode_transient(&self.part.prefix, &batch, format);
         let (json, ndjson) = self.formats();
+        let json = json || self.watchers.iter().any(|watcher| watcher.events);
         let delivery = Delivery {
             range: None,
             count: u64::from(batch.count),
@@ -551,20 +553,28 @@ pub struct Watch {
     pub json: bool,
     /// Whether any subscriber speaks `callboard.v1.ndjson`.
     pub ndjson: bool,
+    /// Whether any event stream reads along; it needs no bytes but those of records that are not stored.
+    pub events: bool,
 }
 
 impl Handler<Watch> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
-        let Watch { hub, json, ndjson } = watch;
+        let Watch {
+            hub,
+            json,
+            ndjson,
+            events,
+        } = watch;
         self.watchers.retain(|watcher| watcher.hub != hub);
-        if json || ndjson {
+        if json || ndjson || events {
             // Told the end at once, so that what was committed before this watch is not missed.
             self.watchers.push(Watcher {
                 hub,
                 json,
                 ndjson,
+                events,
                 missed: true,
             });
             self.tell_missed();

@@ -172,6 +172,26 @@ impl FrameBuffer {
     }
 }
 
+/// The frames in finished bytes of `callboard.v1.json`, without their WebSocket headers.
+pub fn bodies(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (header_len, body_len) = match *bytes.get(1)? {
+            126 => (
+                4,
+                usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+            ),
+            127 => (
+                10,
+                u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
+            ),
+            body_len => (2, usize::from(body_len)),
+        };
+        let body = bytes.get(header_len..header_len + body_len)?;
+        bytes = &bytes[header_len + body_len..];
+        Some(body)
+    })
+}
+
 /// The parts of a record that a `message` shows.
 pub fn fields<'a>(parts: &RecordParts<'a>) -> MessageFields<'a> {
     MessageFields {

@@ -18,9 +18,9 @@ use actix_http::{HttpService, Request, h1};
 use actix_rt::net::TcpStream;
 use actix_server::Server;
 use actix_service::{ServiceFactoryExt as _, fn_factory, fn_service, map_config};
-use actix_web::{App, dev::AppConfig, web};
+use actix_web::{App, dev::AppConfig, middleware::from_fn, web};
 
-use super::{origin::OriginRules, ws};
+use super::{access, metrics::Telemetry, origin::OriginRules, routes, ws};
 use crate::actors::{Shared, Worker, broker::RegisterWorker, hub::Hub};
 
 /// A client has this long to send the head of a request.
@@ -42,6 +42,7 @@ pub fn start(
 ) -> io::Result<Server> {
     let listen = listener.local_addr()?;
     let rules = OriginRules::new(listen, allowed_origins);
+    let telemetry = web::Data::new(Telemetry::default());
     let server = Server::build()
         .workers(workers)
         .backlog(BACKLOG)
@@ -53,7 +54,10 @@ pub fn start(
             let app_rules = rules.clone();
             let app = App::new()
                 .app_data(web::Data::from(app_shared))
-                .app_data(web::Data::new(app_rules));
+                .app_data(web::Data::new(app_rules))
+                .app_data(telemetry.clone())
+                .configure(routes::routes)
+                .wrap(from_fn(access::guard));
             HttpService::build()
                 .client_request_timeout(HEAD_TIMEOUT)
                 .tcp_nodelay(true)

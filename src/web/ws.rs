@@ -12,10 +12,10 @@ use actix_http::{
     ws::handshake,
 };
 use actix_rt::net::TcpStream;
-use callboard_protocol::ErrorCode;
+use callboard_protocol::{ErrorCode, error::Refusal};
 use tokio::io::AsyncWriteExt;
 
-use super::origin::OriginRules;
+use super::{origin::OriginRules, problem::Problem};
 use crate::actors::{
     clock,
     conn::{Conn, ConnParts},
@@ -136,14 +136,7 @@ fn client(headers: &HeaderMap) -> Box<str> {
 
 /// A whole answer with a problem, for requests that never reach the ordinary routes.
 fn problem(status: StatusCode, code: ErrorCode, detail: &str) -> Vec<u8> {
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": detail,
-        "code": code.as_str(),
-    })
-    .to_string();
+    let body = Problem::new(status, Refusal::new(code, detail)).body();
     let mut answer = Vec::new();
     write!(
         answer,

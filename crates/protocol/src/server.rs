@@ -29,6 +29,9 @@ pub struct MessageFields<'a> {
     pub binary: bool,
 }
 
+/// What a `message` has and its event has not.
+pub const MESSAGE_TYPE: &str = "{\"type\":\"message\",";
+
 /// The begin of every `message` and `published` of one partition.
 #[derive(Clone, Debug)]
 pub struct MessagePrefix {
@@ -42,7 +45,7 @@ impl MessagePrefix {
     pub fn new(topic: &TopicName, partition: PartitionId) -> Self {
         let place = format!("\"topic\":\"{topic}\",\"partition\":{partition}");
         Self {
-            message: format!("{{\"type\":\"message\",{place}").into_bytes().into(),
+            message: format!("{MESSAGE_TYPE}{place}").into_bytes().into(),
             published: format!(",{place},\"offset\":").into_bytes().into(),
         }
     }
@@ -60,6 +63,21 @@ impl MessagePrefix {
             buffer.extend_from_slice(b",\"offset\":");
             push_integer(buffer, offset.0);
         }
+        push_record(buffer, timestamp, fields);
+    }
+
+    /// Appends a `message` without its `type`, as an event's data.
+    pub fn event(
+        &self,
+        buffer: &mut Vec<u8>,
+        offset: Offset,
+        timestamp: Timestamp,
+        fields: &MessageFields<'_>,
+    ) {
+        buffer.push(b'{');
+        buffer.extend_from_slice(&self.message[MESSAGE_TYPE.len()..]);
+        buffer.extend_from_slice(b",\"offset\":");
+        push_integer(buffer, offset.0);
         push_record(buffer, timestamp, fields);
     }
 

@@ -1,0 +1,6 @@
+//! `/api/v1`: each function translates one request to the actors and their answer back.
+
+pub mod body;
+pub mod messages;
+pub mod sessions;
+pub mod topics;
