@@ -5,16 +5,20 @@
 //! [`Committed`], the broker sends what happens to topics. A push costs a session one reference to a shared
 //! buffer and, if its socket takes it, one write.
 
+mod feed;
+mod mailbox;
+
+pub use feed::Feed;
+pub use mailbox::{Committed, Delivery, HubActor, Settle, TopicChanged, TopicClosed, TopicOpened};
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use actix::prelude::*;
-use bytes::Bytes;
 use callboard_protocol::{
     Offset,
     server::{self, FollowedTopic, RecordResult, ServerFrame},
@@ -27,10 +31,8 @@ use super::{
     conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
-    gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
-    partition::Watch,
-    plain::{Following, PlainSubscription, pump},
-    wire::{Format, FrameBuffer},
+    plain::{Following, pump},
+    wire::FrameBuffer,
 };
 use crate::store::PartitionKey;
 
@@ -38,9 +40,6 @@ use crate::store::PartitionKey;
 const MAILBOX_DELIVERIES_MAX: usize = 4096;
 /// Records of all sessions of a thread on their way to their partitions.
 const IN_FLIGHT_BYTES_ALL_MAX: usize = 256 << 20;
-
-const CLOSE_GOING_AWAY: u16 = 1001;
-const CLOSE_POLICY: u16 = 1008;
 
 /// What a worker thread shares among its sessions. Never crosses to another thread.
 pub struct Hub {
@@ -56,77 +55,6 @@ pub struct Hub {
     /// Sessions that are not read from until less is in flight.
     starved: RefCell<Vec<Rc<Conn>>>,
 }
-
-/// A partition that sessions of this thread follow.
-pub struct Feed {
-    /// Its topic.
-    pub topic: Arc<Topic>,
-    /// The partition.
-    pub part: Arc<PartitionRef>,
-    /// The offset after the last record that this hub has heard of.
-    pub end: Cell<Offset>,
-    followers: RefCell<Vec<Rc<PlainSubscription>>>,
-    /// Event streams, which are woken and read from the log themselves.
-    pub(super) listeners: Listeners,
-    json: Cell<u32>,
-    ndjson: Cell<u32>,
-}
-
-impl Feed {
-    /// Adds a follower, and has the partition encode for its subprotocol.
-    pub fn join(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
-        self.followers.borrow_mut().push(follower.clone());
-        let count = self.count(format);
-        count.set(count.get() + 1);
-        if count.get() == 1 {
-            self.watch(hub);
-        }
-    }
-
-    /// Takes a follower out; the last one ends the feed.
-    pub fn leave(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
-        let mut followers = self.followers.borrow_mut();
-        let Some(index) = followers.iter().position(|known| Rc::ptr_eq(known, follower)) else {
-            return;
-        };
-        followers.swap_remove(index);
-        let count = self.count(format);
-        count.set(count.get() - 1);
-        if count.get() == 0 {
-            self.watch(hub);
-        }
-        drop(followers);
-        if self.is_unused() {
-            hub.forget(self);
-        }
-    }
-
-    fn count(&self, format: Format) -> &Cell<u32> {
-        match format {
-            Format::Json => &self.json,
-            Format::Ndjson => &self.ndjson,
-        }
-    }
-
-    /// Says to the partition what this hub wants of it. The answer is its end, so nothing is missed.
-    pub(super) fn watch(&self, hub: &Hub) {
-        if let Some(addr) = self.part.addr() {
-            let hub = hub.addr.clone();
-            addr.do_send(Watch {
-                hub,
-                json: self.json.get() > 0,
-                ndjson: self.ndjson.get() > 0,
-                events: !self.listeners.is_empty(),
-            });
-        }
-    }
-
-    /// Whether nobody of this thread follows the partition.
-    pub(super) fn is_unused(&self) -> bool {
-        self.followers.borrow().is_empty() && self.listeners.is_empty()
-    }
-}
-
 impl Hub {
     fn new(shared: Arc<Shared>, addr: Addr<HubActor>) -> Self {
         Self {
@@ -496,164 +424,5 @@ pub fn record_result(
         .any(|result| matches!(result, RecordResult::Refused(_)));
     if !silent || refused {
         frames.frame(|buffer| server::published_many(buffer, Some(&id), &topic, &results));
-    }
-}
-
-/// The mailbox of a [`Hub`].
-pub struct HubActor(Rc<Hub>);
-
-impl Actor for HubActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let settings = &self.0.shared.settings;
-        let shortest_ms = settings.heartbeat_ms.min(settings.session_timeout_ms);
-        let tick = Duration::from_millis((shortest_ms / 4).clamp(50, 1000));
-        ctx.run_interval(tick, |actor, _| actor.0.look_after_sessions());
-    }
-}
-
-/// Records that became visible, for every follower on this thread, and outcomes for its publishers.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Committed {
-    /// The partition.
-    pub part: Arc<PartitionRef>,
-    /// The offset after its newest visible record.
-    pub end: Offset,
-    /// The records; without them the followers read up to `end` themselves.
-    pub delivery: Option<Delivery>,
-    /// For the publishers.
-    pub receipts: Vec<Settled>,
-}
-
-/// Committed records as finished bytes, one buffer a subprotocol.
-#[derive(Clone)]
-pub struct Delivery {
-    /// The first offset and the one after the last; none for records that are not stored.
-    pub range: Option<(Offset, Offset)>,
-    /// How many records.
-    pub count: u64,
-    /// For `callboard.v1.json`.
-    pub json: Option<Bytes>,
-    /// For `callboard.v1.ndjson`.
-    pub ndjson: Option<Bytes>,
-}
-
-impl Delivery {
-    /// The bytes for a subprotocol; none if its first follower joined after they were made.
-    pub fn bytes(&self, format: Format) -> Option<&Bytes> {
-        match format {
-            Format::Json => self.json.as_ref(),
-            Format::Ndjson => self.ndjson.as_ref(),
-        }
-    }
-}
-
-impl Handler<Committed> for HubActor {
-    type Result = ();
-
-    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
-        self.0.committed(committed);
-    }
-}
-
-/// Outcomes for publishers of this thread.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Settle(pub Vec<Settled>);
-
-impl Handler<Settle> for HubActor {
-    type Result = ();
-
-    fn handle(&mut self, Settle(receipts): Settle, _: &mut Self::Context) {
-        for settled in receipts {
-            self.0.settle(settled);
-        }
-    }
-}
-
-/// A topic can be used from now on.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct TopicOpened(pub Arc<Topic>);
-
-impl Handler<TopicOpened> for HubActor {
-    type Result = ();
-
-    fn handle(&mut self, TopicOpened(topic): TopicOpened, _: &mut Self::Context) {
-        self.0.topic_opened(&topic);
-    }
-}
-
-/// A topic has more partitions, or one of them a new actor.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct TopicChanged(pub Arc<Topic>);
-
-impl Handler<TopicChanged> for HubActor {
-    type Result = ();
-
-    fn handle(&mut self, TopicChanged(topic): TopicChanged, _: &mut Self::Context) {
-        self.0.topic_changed(&topic);
-    }
-}
-
-/// A topic was deleted.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct TopicClosed(pub Arc<Topic>);
-
-impl Handler<TopicClosed> for HubActor {
-    type Result = ();
-
-    fn handle(&mut self, TopicClosed(topic): TopicClosed, _: &mut Self::Context) {
-        self.0.topic_closed(&topic);
-    }
-}
-
-impl Handler<ListSessions> for HubActor {
-    type Result = Vec<SessionInfo>;
-
-    fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
-        self.0.conns().iter().map(|conn| conn.describe()).collect()
-    }
-}
-
-impl Handler<Disconnect> for HubActor {
-    type Result = bool;
-
-    fn handle(&mut self, Disconnect(session): Disconnect, _: &mut Self::Context) -> Self::Result {
-        let found = self
-            .0
-            .conns()
-            .into_iter()
-            .find(|conn| conn.session.to_string() == session);
-        if let Some(conn) = &found {
-            conn.close(CLOSE_POLICY, "disconnected by an administrator");
-        }
-        found.is_some()
-    }
-}
-
-impl Handler<CountSessions> for HubActor {
-    type Result = usize;
-
-    fn handle(&mut self, _: CountSessions, _: &mut Self::Context) -> Self::Result {
-        self.0.conns.borrow().len()
-    }
-}
-
-impl Handler<Goodbye> for HubActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Goodbye, _: &mut Self::Context) {
-        for conn in self.0.conns() {
-            conn.reply(|buffer| ServerFrame::goaway_shutdown().push(buffer));
-            conn.close(CLOSE_GOING_AWAY, "shutting down");
-        }
-        for feed in self.0.feeds.borrow().values() {
-            feed.listeners.wake(None);
-        }
     }
 }

@@ -5,6 +5,13 @@
 //! has subscribers. Called by sessions and REST with [`Append`]; told of commits by the store. Never
 //! flushes, never waits for a disk, never parses a payload.
 
+mod mailbox;
+
+#[cfg(test)]
+pub use mailbox::InjectPanic;
+use mailbox::StoreEvent;
+pub use mailbox::{Adopt, Close, Configure, Watch};
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::prelude::*;
@@ -31,20 +38,15 @@ use super::{
     wire::{self, Format},
 };
 use crate::store::{
-    CommitEvent, Durability, Incarnation, OpenPartition, OpenedPartition, StoreError, Submission, Submitted,
+    Durability, Incarnation, OpenPartition, OpenedPartition, StoreError, Submission, Submitted,
 };
 
-/// Appends that may wait in a partition's mailbox; a session whose append finds it full waits itself.
-const MAILBOX_APPENDS_MAX: usize = 4096;
 /// Committed records are handed to the hubs in buffers of about this size.
 const DELIVERY_BYTES: usize = 512 << 10;
 /// How long to wait before a hub whose mailbox was full is tried again.
 const HUB_RETRY: Duration = Duration::from_millis(5);
 /// How long to wait before the store is asked again to open the partition.
 const REOPEN_DELAY: Duration = Duration::from_millis(500);
-
-/// How long a deleted topic's partition still answers who had not heard of it.
-const CLOSE_DELAY: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct PartitionActor {
@@ -494,157 +496,6 @@ pub fn refusal(error: &StoreError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-impl Actor for PartitionActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_APPENDS_MAX);
-        self.open(ctx);
-    }
-}
-
-impl Handler<Append> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
-        self.append(append);
-        self.retry_missed(ctx);
-    }
-}
-
-/// What the store's writer says.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct StoreEvent(CommitEvent);
-
-impl Handler<StoreEvent> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, StoreEvent(event): StoreEvent, ctx: &mut Self::Context) {
-        match event {
-            _ if self.closed => {}
-            CommitEvent::Committed {
-                incarnation,
-                next_offset,
-            } if incarnation == self.incarnation => {
-                self.commit(next_offset);
-                self.retry_missed(ctx);
-            }
-            CommitEvent::Failed {
-                incarnation,
-                from_offset,
-                error,
-            } if incarnation == self.incarnation => {
-                self.failed(from_offset, &error, ctx);
-            }
-            // Of a former incarnation, whose publishers were answered when it ended.
-            CommitEvent::Committed { .. } | CommitEvent::Failed { .. } => {}
-        }
-    }
-}
-
-/// A hub says which subprotocols its subscribers of this partition use; none of them ends the watch.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Watch {
-    /// The hub.
-    pub hub: Addr<HubActor>,
-    /// Whether any subscriber speaks `callboard.v1.json`.
-    pub json: bool,
-    /// Whether any subscriber speaks `callboard.v1.ndjson`.
-    pub ndjson: bool,
-    /// Whether any event stream reads along; it needs no bytes but those of records that are not stored.
-    pub events: bool,
-}
-
-impl Handler<Watch> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
-        let Watch {
-            hub,
-            json,
-            ndjson,
-            events,
-        } = watch;
-        self.watchers.retain(|watcher| watcher.hub != hub);
-        if json || ndjson || events {
-            // Told the end at once, so that what was committed before this watch is not missed.
-            self.watchers.push(Watcher {
-                hub,
-                json,
-                ndjson,
-                events,
-                missed: true,
-            });
-            self.tell_missed();
-            self.retry_missed(ctx);
-        }
-    }
-}
-
-/// The topic's configuration changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Configure(pub Arc<TopicSettings>);
-
-impl Handler<Configure> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Configure(topic): Configure, _: &mut Self::Context) {
-        self.topic = topic;
-    }
-}
-
-/// The topic was deleted: answers who waits, and ends.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Close;
-
-impl Handler<Close> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
-        self.sentinel.dismiss();
-        let waiting: Vec<_> = self.inflight.drain(..).collect();
-        for inflight in waiting {
-            self.settle(inflight.receipt, Settlement::Refused(deleted()));
-        }
-        self.closed = true;
-        self.inflight.clear();
-        ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());
-    }
-}
-
 fn deleted() -> Refusal {
     Refusal::new(ErrorCode::TopicNotFound, "the topic was deleted")
-}
-
-/// Panics in the actor, as a fault of ours would.
-#[cfg(test)]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct InjectPanic;
-
-#[cfg(test)]
-impl Handler<InjectPanic> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
-        panic!("injected");
-    }
-}
-
-/// Another TopicActor owns the partition from now on, because the former one died.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Adopt(pub Addr<TopicActor>);
-
-impl Handler<Adopt> for PartitionActor {
-    type Result = ();
-
-    fn handle(&mut self, Adopt(owner): Adopt, _: &mut Self::Context) {
-        self.sentinel.partition_owner(owner.clone(), self.part.id);
-        self.owner = owner;
-    }
 }

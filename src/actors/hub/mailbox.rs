@@ -1,0 +1,177 @@
+//! What other threads say to a hub, and its actor that takes it.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use callboard_protocol::{Offset, server::ServerFrame};
+
+use super::Hub;
+use crate::actors::{
+    append::Settled,
+    directory::{PartitionRef, Topic},
+    gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
+    wire::Format,
+};
+
+const CLOSE_GOING_AWAY: u16 = 1001;
+const CLOSE_POLICY: u16 = 1008;
+
+/// The mailbox of a [`Hub`].
+pub struct HubActor(pub(super) Rc<Hub>);
+
+impl Actor for HubActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let settings = &self.0.shared.settings;
+        let shortest_ms = settings.heartbeat_ms.min(settings.session_timeout_ms);
+        let tick = Duration::from_millis((shortest_ms / 4).clamp(50, 1000));
+        ctx.run_interval(tick, |actor, _| actor.0.look_after_sessions());
+    }
+}
+
+/// Records that became visible, for every follower on this thread, and outcomes for its publishers.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Committed {
+    /// The partition.
+    pub part: Arc<PartitionRef>,
+    /// The offset after its newest visible record.
+    pub end: Offset,
+    /// The records; without them the followers read up to `end` themselves.
+    pub delivery: Option<Delivery>,
+    /// For the publishers.
+    pub receipts: Vec<Settled>,
+}
+
+/// Committed records as finished bytes, one buffer a subprotocol.
+#[derive(Clone)]
+pub struct Delivery {
+    /// The first offset and the one after the last; none for records that are not stored.
+    pub range: Option<(Offset, Offset)>,
+    /// How many records.
+    pub count: u64,
+    /// For `callboard.v1.json`.
+    pub json: Option<Bytes>,
+    /// For `callboard.v1.ndjson`.
+    pub ndjson: Option<Bytes>,
+}
+
+impl Delivery {
+    /// The bytes for a subprotocol; none if its first follower joined after they were made.
+    pub fn bytes(&self, format: Format) -> Option<&Bytes> {
+        match format {
+            Format::Json => self.json.as_ref(),
+            Format::Ndjson => self.ndjson.as_ref(),
+        }
+    }
+}
+
+impl Handler<Committed> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, _: &mut Self::Context) {
+        self.0.committed(committed);
+    }
+}
+
+/// Outcomes for publishers of this thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Settle(pub Vec<Settled>);
+
+impl Handler<Settle> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, Settle(receipts): Settle, _: &mut Self::Context) {
+        for settled in receipts {
+            self.0.settle(settled);
+        }
+    }
+}
+
+/// A topic can be used from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicOpened(pub Arc<Topic>);
+
+impl Handler<TopicOpened> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicOpened(topic): TopicOpened, _: &mut Self::Context) {
+        self.0.topic_opened(&topic);
+    }
+}
+
+/// A topic has more partitions, or one of them a new actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicChanged(pub Arc<Topic>);
+
+impl Handler<TopicChanged> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicChanged(topic): TopicChanged, _: &mut Self::Context) {
+        self.0.topic_changed(&topic);
+    }
+}
+
+/// A topic was deleted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TopicClosed(pub Arc<Topic>);
+
+impl Handler<TopicClosed> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, TopicClosed(topic): TopicClosed, _: &mut Self::Context) {
+        self.0.topic_closed(&topic);
+    }
+}
+
+impl Handler<ListSessions> for HubActor {
+    type Result = Vec<SessionInfo>;
+
+    fn handle(&mut self, _: ListSessions, _: &mut Self::Context) -> Self::Result {
+        self.0.conns().iter().map(|conn| conn.describe()).collect()
+    }
+}
+
+impl Handler<Disconnect> for HubActor {
+    type Result = bool;
+
+    fn handle(&mut self, Disconnect(session): Disconnect, _: &mut Self::Context) -> Self::Result {
+        let found = self
+            .0
+            .conns()
+            .into_iter()
+            .find(|conn| conn.session.to_string() == session);
+        if let Some(conn) = &found {
+            conn.close(CLOSE_POLICY, "disconnected by an administrator");
+        }
+        found.is_some()
+    }
+}
+
+impl Handler<CountSessions> for HubActor {
+    type Result = usize;
+
+    fn handle(&mut self, _: CountSessions, _: &mut Self::Context) -> Self::Result {
+        self.0.conns.borrow().len()
+    }
+}
+
+impl Handler<Goodbye> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Goodbye, _: &mut Self::Context) {
+        for conn in self.0.conns() {
+            conn.reply(|buffer| ServerFrame::goaway_shutdown().push(buffer));
+            conn.close(CLOSE_GOING_AWAY, "shutting down");
+        }
+        for feed in self.0.feeds.borrow().values() {
+            feed.listeners.wake(None);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What a partition is told, besides records: by the store, by hubs and by its topic.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::prelude::*;
+
+use super::{PartitionActor, TopicSettings, Watcher, deleted};
+use crate::{
+    actors::{
+        append::{Append, Settlement},
+        hub::HubActor,
+        topic::TopicActor,
+    },
+    store::CommitEvent,
+};
+
+/// Appends that may wait in a partition's mailbox; a session whose append finds it full waits itself.
+const MAILBOX_APPENDS_MAX: usize = 4096;
+/// How long a deleted topic's partition still answers who had not heard of it.
+const CLOSE_DELAY: Duration = Duration::from_secs(2);
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_APPENDS_MAX);
+        self.open(ctx);
+    }
+}
+
+impl Handler<Append> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
+        self.append(append);
+        self.retry_missed(ctx);
+    }
+}
+
+/// What the store's writer says.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StoreEvent(pub(super) CommitEvent);
+
+impl Handler<StoreEvent> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, StoreEvent(event): StoreEvent, ctx: &mut Self::Context) {
+        match event {
+            _ if self.closed => {}
+            CommitEvent::Committed {
+                incarnation,
+                next_offset,
+            } if incarnation == self.incarnation => {
+                self.commit(next_offset);
+                self.retry_missed(ctx);
+            }
+            CommitEvent::Failed {
+                incarnation,
+                from_offset,
+                error,
+            } if incarnation == self.incarnation => {
+                self.failed(from_offset, &error, ctx);
+            }
+            // Of a former incarnation, whose publishers were answered when it ended.
+            CommitEvent::Committed { .. } | CommitEvent::Failed { .. } => {}
+        }
+    }
+}
+
+/// A hub says which subprotocols its subscribers of this partition use; none of them ends the watch.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Watch {
+    /// The hub.
+    pub hub: Addr<HubActor>,
+    /// Whether any subscriber speaks `callboard.v1.json`.
+    pub json: bool,
+    /// Whether any subscriber speaks `callboard.v1.ndjson`.
+    pub ndjson: bool,
+    /// Whether any event stream reads along; it needs no bytes but those of records that are not stored.
+    pub events: bool,
+}
+
+impl Handler<Watch> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, watch: Watch, ctx: &mut Self::Context) {
+        let Watch {
+            hub,
+            json,
+            ndjson,
+            events,
+        } = watch;
+        self.watchers.retain(|watcher| watcher.hub != hub);
+        if json || ndjson || events {
+            // Told the end at once, so that what was committed before this watch is not missed.
+            self.watchers.push(Watcher {
+                hub,
+                json,
+                ndjson,
+                events,
+                missed: true,
+            });
+            self.tell_missed();
+            self.retry_missed(ctx);
+        }
+    }
+}
+
+/// The topic's configuration changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Configure(pub Arc<TopicSettings>);
+
+impl Handler<Configure> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Configure(topic): Configure, _: &mut Self::Context) {
+        self.topic = topic;
+    }
+}
+
+/// The topic was deleted: answers who waits, and ends.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+impl Handler<Close> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+        self.sentinel.dismiss();
+        let waiting: Vec<_> = self.inflight.drain(..).collect();
+        for inflight in waiting {
+            self.settle(inflight.receipt, Settlement::Refused(deleted()));
+        }
+        self.closed = true;
+        self.inflight.clear();
+        ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());
+    }
+}
+
+/// Panics in the actor, as a fault of ours would.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InjectPanic;
+
+#[cfg(test)]
+impl Handler<InjectPanic> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+        panic!("injected");
+    }
+}
+
+/// Another TopicActor owns the partition from now on, because the former one died.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Adopt(pub Addr<TopicActor>);
+
+impl Handler<Adopt> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(owner): Adopt, _: &mut Self::Context) {
+        self.sentinel.partition_owner(owner.clone(), self.part.id);
+        self.owner = owner;
+    }
+}
