@@ -8,7 +8,8 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     net::SocketAddr,
-    path::PathBuf,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -30,6 +31,8 @@ const PAYLOAD: &[u8] = b"\"payload\":";
 const SCRATCH_BYTES: usize = 256 << 10;
 /// Above so many bytes waiting for one socket, publishers are not read.
 const PENDING_BYTES_MAX: usize = 8 << 20;
+/// Length of the file that is flushed, bytes.
+const FILE_BYTES: usize = 16 << 20;
 /// No `publish` of a run is shorter, bytes.
 const PUBLISH_BYTES_MIN: usize = 48;
 const LISTENER: Token = Token(usize::MAX);
@@ -125,7 +128,32 @@ struct Server {
     reply_bytes: usize,
     /// Where the payload of a `publish` was found last; all lines of a run are alike.
     payload_at: usize,
-    file: Option<File>,
+    file: Option<Journal>,
+}
+
+/// A file that is written round and round. Its blocks are there before the run, so that a flush writes
+/// records and no metadata.
+struct Journal {
+    file: File,
+    at: usize,
+}
+
+impl Journal {
+    fn create(path: &Path) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        file.write_all(&vec![0; FILE_BYTES])?;
+        file.sync_all()?;
+        Ok(Self { file, at: 0 })
+    }
+
+    fn append(&mut self, records: &[u8]) -> io::Result<()> {
+        if self.at + records.len() > FILE_BYTES {
+            self.at = 0;
+        }
+        self.file.write_all_at(records, self.at as u64)?;
+        self.at += records.len();
+        self.file.sync_data()
+    }
 }
 
 /// What one chunk of a connection held.
@@ -158,7 +186,7 @@ pub(super) fn run(args: &BareArgs) -> io::Result<()> {
         replies: Vec::new(),
         reply_bytes: if args.silent { 0 } else { reply.len() + 1 },
         payload_at: 0,
-        file: args.file.as_ref().map(File::create).transpose()?,
+        file: args.file.as_deref().map(Journal::create).transpose()?,
     };
     if !args.silent {
         server.replies = vec![0; SERVER_HEADER_BYTES_MAX];
@@ -333,8 +361,7 @@ impl Server {
     fn pass_on(&mut self, publisher: &mut Connection, published: usize) -> io::Result<bool> {
         let start = put_server_header(&mut self.frame);
         if let Some(file) = &mut self.file {
-            file.write_all(&self.frame[SERVER_HEADER_BYTES_MAX..])?;
-            file.sync_data()?;
+            file.append(&self.frame[SERVER_HEADER_BYTES_MAX..])?;
         }
         if self.reply_bytes > 0 {
             let end = SERVER_HEADER_BYTES_MAX + published * self.reply_bytes;
