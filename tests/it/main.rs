@@ -1,5 +1,6 @@
 //! One integration binary: what concerns the whole tree, and what needs the whole broker.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cli;
 mod protocol_doc;
 mod tidy;
