@@ -77,7 +77,7 @@ function Sheet({ list, mine, onEnd }) {
     <table class="sessions">
       <thead><tr>
         <th scope="col">Session</th><th scope="col">From</th><th scope="col">Since</th><th scope="col" class="number">Subscriptions</th>
-        <th scope="col" class="number">Waiting for it</th><th scope="col" class="number">Received</th><th scope="col" class="number">Sent</th>
+        <th scope="col" class="number">Buffered</th><th scope="col" class="number">Received</th><th scope="col" class="number">Sent</th>
         <th scope="col"><span class="unseen">Disconnect</span></th>
       </tr></thead>
       <tbody>${list.map((session) => html`
@@ -87,7 +87,7 @@ function Sheet({ list, mine, onEnd }) {
           <td data-label="From"><code>${session.remote ?? "–"}</code></td>
           <td data-label="Since">${optional(session.connected_at, (at) => html`<span title=${format.moment(timeOf(at))}>${format.ago(timeOf(at))}</span>`)}</td>
           <td data-label="Subscriptions" class="number">${optional(session.subscriptions, number)}</td>
-          <td data-label="Waiting for it" class="number">${optional(session.buffered_bytes, format.bytes)}</td>
+          <td data-label="Buffered" class="number">${optional(session.buffered_bytes, format.bytes)}</td>
           <td data-label="Received" class="number">${optional(session.received, number)}</td>
           <td data-label="Sent" class="number">${optional(session.sent, number)}</td>
           <td class="row-end"><button type="button" class="quiet small" aria-label=${`Disconnect ${session.id}`} onClick=${() => onEnd(session)}>Disconnect</button></td>
