@@ -102,6 +102,8 @@ export class Feed {
       if (isNew || Date.now() - record.timestamp < JUST_NOW_MS) live.push(record);
     }
     this.received += live.length;
+    // What had happened before comes partition by partition; the table shows it in the order in which it happened.
+    if (live.length < records.length) for (const memory of [this.#recent, this.#shown]) memory.records.sort((a, b) => a.timestamp - b.timestamp);
     if (live.length > 0) this.onArrival(live);
     this.#changed();
   }

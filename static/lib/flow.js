@@ -107,6 +107,12 @@ export class Flow {
   add(records) {
     const now = performance.now();
     this.#arrivals.push({ at: now, count: records.length });
+    for (const record of records) {
+      const lane = this.#laneOf(record.partition);
+      if (lane) lane.now += 1;
+    }
+    // A flood is met at once; only the way back to smaller numbers waits for the second to end.
+    if (records.length > SINGLE_DOTS_PER_S_MAX / 4) this.#rescale(now);
     const step = Math.min(STAGGER_MS / records.length, 30);
     for (const [index, record] of records.entries()) {
       const lane = this.#laneOf(record.partition);
@@ -131,7 +137,6 @@ export class Flow {
   }
 
   #gather(lane, record, at) {
-    lane.now += 1;
     const colour = record.key === null ? -1 : format.hue(record.key);
     const place = this.perDot > PER_DOT_OF_ONE_KEY_MAX ? "any" : colour;
     const open = lane.gathered.get(place);
@@ -164,17 +169,20 @@ export class Flow {
     dot.lane.glow = 1;
   }
 
-  #everySecond() {
-    const now = performance.now();
+  #rescale(now) {
     this.#arrivals = this.#arrivals.filter((one) => now - one.at < 1000);
     const fresh = this.#arrivals.reduce((sum, one) => sum + one.count, 0);
-    this.#rate = fresh > this.#rate ? fresh : (this.#rate + fresh) / 2;
+    this.#rate = Math.max(fresh, this.#rate);
     const busiest = Math.max(0, ...this.#lanes.map((lane) => Math.max(lane.now, lane.cells.at(-1))));
     const perDot = recordsPerDot(this.#rate, busiest);
-    if (perDot !== this.perDot) {
-      this.perDot = perDot;
-      this.#onScale(perDot);
-    }
+    if (perDot === this.perDot) return;
+    this.perDot = perDot;
+    this.#onScale(perDot);
+  }
+
+  #everySecond() {
+    this.#rate /= 2;
+    this.#rescale(performance.now());
     for (const lane of this.#lanes) {
       lane.cells.push(lane.now);
       lane.cells.shift();
@@ -209,7 +217,7 @@ export class Flow {
   get #geometry() {
     const { width, height } = this.#size;
     const narrow = width < 520;
-    return { door: narrow ? 12 : 20, middle: height / 2, fan: width * (narrow ? 0.34 : 0.3), end: width - (narrow ? 74 : 104), width };
+    return { door: narrow ? 12 : 20, middle: height / 2, fan: width * (narrow ? 0.34 : 0.3), end: width - (narrow ? 86 : 118), width };
   }
 
   #place(dot, now, shape) {
@@ -267,7 +275,7 @@ export class Flow {
       pen.fillRect(shape.end, lane.y - tall / 2, 3, tall);
       pen.globalAlpha = 1;
       pen.fillStyle = this.#palette.faint;
-      pen.fillText(lane.label, shape.end + 9, lane.y);
+      pen.fillText(lane.label, shape.end + 18, lane.y);
       pen.fillStyle = this.#palette.ink;
       pen.textAlign = "right";
       pen.fillText(shape.width < 520 ? format.short(lane.count) : format.count(lane.count), shape.width - 2, lane.y);
@@ -299,8 +307,10 @@ export class Flow {
     const pen = this.#pen;
     const radius = radiusOf(dot.count);
     pen.beginPath();
-    pen.arc(at.x, at.y, dot.isSkipped ? Math.max(5, radius) : radius, 0, 7);
+    pen.arc(at.x, at.y, dot.isSkipped ? Math.max(8, radius) : radius, 0, 7);
     if (dot.isSkipped) {
+      pen.fillStyle = this.#palette.paper;
+      pen.fill();
       pen.strokeStyle = this.#palette.ink;
       pen.setLineDash([3, 2]);
       pen.stroke();

@@ -70,5 +70,6 @@ export const ago = (ms, now = Date.now()) => (now - ms < 2000 ? "just now" : `${
 export function hue(key) {
   let hash = 2166136261;
   for (let at = 0; at < key.length; at += 1) hash = Math.imul(hash ^ key.charCodeAt(at), 16777619);
-  return (hash ^ (hash >>> 15)) & 7;
+  hash = Math.imul(hash ^ (hash >>> 16), 2246822507);
+  return ((hash ^ (hash >>> 13)) >>> 5) & 7;
 }

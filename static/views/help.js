@@ -8,7 +8,7 @@ export function Help({ isOpen, onClose }) {
     <${Dialog} isOpen=${isOpen} onClose=${onClose} title="Keyboard">
       <dl class="keys">
         ${allKeys().map(({ keys, what }) => html`
-          <div key=${keys}><dt>${keys.split(" ").map((one) => html`<kbd>${one === "" ? "Space" : one}</kbd>`)}</dt><dd>${what}</dd></div>`)}
+          <div key=${keys}><dt>${(keys === " " ? ["Space"] : keys.split(" ")).map((one) => html`<kbd>${one}</kbd>`)}</dt><dd>${what}</dd></div>`)}
         <div><dt><kbd>Ctrl</kbd><kbd>Enter</kbd></dt><dd>Publish, while writing a record</dd></div>
       </dl>
     </${Dialog}>`;

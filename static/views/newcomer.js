@@ -8,6 +8,8 @@ import { refresh } from "../lib/topics.js";
 export function snippets() {
   const base = new URL(".", location.href.split("#")[0]).href;
   const socket = `${base.replace(/^http/, "ws")}ws`;
+  // The command line finds the default address by itself.
+  const server = socket === "ws://127.0.0.1:8080/ws" ? "" : ` --server ${socket}`;
   return [
     {
       title: "In a browser console",
@@ -20,8 +22,8 @@ ws.onopen = () => {
     },
     {
       title: "In a terminal",
-      text: `callboard sub --topic hello --server ${socket} &
-callboard pub --topic hello --server ${socket} '"Hi!"'
+      text: `callboard sub --topic hello${server} &
+callboard pub --topic hello${server} '"Hi!"'
 
 curl ${base}api/v1/topics/hello/messages \\
   -H 'content-type: application/json' \\

@@ -53,7 +53,8 @@ function Chart({ label, points, value, of, show, steps, least }) {
     // The scale covers at least a minute, so that the first points do not stretch over the whole width.
     const times = points.map((point) => point.at / 1000);
     const first = Math.min(times[0] ?? last / 1000, last / 1000 - 60);
-    plot.current?.setData([[first, ...times], [null, ...points.map(value)]]);
+    if (times.length === 0) plot.current?.setData([[first, last / 1000], [null, null]]);
+    else plot.current?.setData([[first, ...times], [null, ...points.map(value)]]);
   }, [last, shown]);
   return html`<div class="chart" ref=${place} role="img" aria-label=${label}></div>`;
 }

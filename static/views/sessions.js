@@ -4,6 +4,7 @@ import { useEffect, useState } from "../vendor/preact-hooks.js";
 import { Dialog, Notice, Trouble, html, say, useSignal } from "../lib/ui.js";
 import * as api from "../lib/api.js";
 import * as format from "../lib/format.js";
+import { topicHash } from "../lib/place.js";
 
 const POLL_MS = 2000;
 
@@ -67,7 +68,24 @@ export function Sessions({ connection }) {
 }
 
 const optional = (value, show) => (value === undefined || value === null ? "–" : show(value));
-const number = (value) => (Array.isArray(value) ? format.count(value.length) : format.count(value));
+
+/** A browser by its name, out of what it calls itself; anything else as it is. */
+function clientOf(client) {
+  if (!client) return "";
+  const [, name] = client.match(/(Firefox|Edg|OPR|Chrome|Safari)\/\d+/) ?? [];
+  return { Edg: "Edge", OPR: "Opera" }[name] ?? name ?? client.slice(0, 40);
+}
+
+const FOLLOWS_SHOWN = 4;
+
+function Follows({ session }) {
+  const names = session.subscriptions;
+  if (!Array.isArray(names)) return optional(names, format.count);
+  if (names.length === 0) return html`<span class="faint">nothing</span>`;
+  const links = names.slice(0, FOLLOWS_SHOWN).map((name) => (/[*#]/.test(name) ? html`<code>${name}</code> ` : html`<a href=${topicHash(name)}>${name}</a> `));
+  return html`${links}${names.length > FOLLOWS_SHOWN ? html`<span class="faint">and ${names.length - FOLLOWS_SHOWN} more</span>` : null}
+    ${session.behind > 0 ? html` <span class="tag" title="Reads on from the log because its socket is slower than the records come">behind in ${format.plural(session.behind, "partition")}</span>` : null}`;
+}
 
 /** RFC 3339 or milliseconds since the epoch. */
 const timeOf = (value) => (typeof value === "number" ? value : Date.parse(value));
@@ -76,20 +94,22 @@ function Sheet({ list, mine, onEnd }) {
   return html`
     <table class="sessions">
       <thead><tr>
-        <th scope="col">Session</th><th scope="col">From</th><th scope="col">Since</th><th scope="col" class="number">Subscriptions</th>
-        <th scope="col" class="number">Waiting for it</th><th scope="col" class="number">Received</th><th scope="col" class="number">Sent</th>
+        <th scope="col">Session</th><th scope="col">From</th><th scope="col">Since</th><th scope="col">Follows</th>
+        <th scope="col" class="number" title="Waits for its socket">Buffered</th><th scope="col" class="number" title="Frames that came from it">Frames in</th>
+        <th scope="col" class="number" title="Bytes sent to it">Out</th>
         <th scope="col"><span class="unseen">Disconnect</span></th>
       </tr></thead>
       <tbody>${list.map((session) => html`
         <tr key=${session.id} class=${session.id === mine ? "mine" : ""}>
           <th scope="row"><code class="id">${session.id}</code>
-            ${session.id === mine ? html` <span class="tag">this page</span>` : session.client ? html` <span class="client">${session.client}</span>` : null}</th>
+            ${session.id === mine ? html` <span class="tag">this page</span>` : null}
+            <span class="client" title=${session.client}>${clientOf(session.client)}</span></th>
           <td data-label="From"><code>${session.remote ?? "–"}</code></td>
           <td data-label="Since">${optional(session.connected_at, (at) => html`<span title=${format.moment(timeOf(at))}>${format.ago(timeOf(at))}</span>`)}</td>
-          <td data-label="Subscriptions" class="number">${optional(session.subscriptions, number)}</td>
-          <td data-label="Waiting for it" class="number">${optional(session.buffered_bytes, format.bytes)}</td>
-          <td data-label="Received" class="number">${optional(session.received, number)}</td>
-          <td data-label="Sent" class="number">${optional(session.sent, number)}</td>
+          <td data-label="Follows"><${Follows} session=${session} /></td>
+          <td data-label="Buffered" class="number">${optional(session.buffered_bytes, format.bytes)}</td>
+          <td data-label="Frames in" class="number">${optional(session.received, format.count)}</td>
+          <td data-label="Out" class="number">${optional(session.sent_bytes, format.bytes)}</td>
           <td class="row-end"><button type="button" class="quiet small" aria-label=${`Disconnect ${session.id}`} onClick=${() => onEnd(session)}>Disconnect</button></td>
         </tr>`)}
       </tbody>
