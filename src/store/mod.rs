@@ -4,8 +4,6 @@
 //! completions go out through a [`CommitSink`] that the caller gave. Nothing here is called with an
 //! expectation to wait, except [`Log::read`], which belongs on a reader thread.
 
-pub mod memory;
-
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
