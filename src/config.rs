@@ -21,6 +21,10 @@ const LISTEN: &str = "127.0.0.1:8080";
 const DATA: &str = "./callboard-data";
 /// Shortest heartbeat, milliseconds: below it Pings are the load.
 const HEARTBEAT_MS_MIN: u64 = 100;
+/// A file of the journal: what is read again at a start, and about what is kept in memory for it.
+const JOURNAL_FILE_BYTES: u64 = 64 << 20;
+const JOURNAL_FILE_BYTES_MIN: u64 = 64 << 10;
+const JOURNAL_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Most worker threads.
 const WORKERS_MAX: usize = 256;
 
@@ -114,6 +118,15 @@ pub struct ServeArgs {
     #[arg(long, env = "CALLBOARD_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
 
+    /// Size at which a file of the journal is laid down into segments [default: 67108864]
+    #[arg(
+        long,
+        env = "CALLBOARD_JOURNAL_FILE_BYTES",
+        value_name = "BYTES",
+        hide_short_help = true
+    )]
+    pub journal_file_bytes: Option<u64>,
+
     /// TOML file with these settings, as `session_timeout_ms = 60000`
     #[arg(long, env = "CALLBOARD_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -168,6 +181,8 @@ pub struct ServeConfig {
     pub session_timeout: Duration,
     /// Threads that serve connections.
     pub workers: NonZeroUsize,
+    /// Size at which a file of the journal is laid down into segments, bytes.
+    pub journal_file_bytes: u64,
 }
 
 impl ServeConfig {
@@ -206,6 +221,7 @@ impl ServeConfig {
             heartbeat: Duration::from_millis(heartbeat_ms),
             session_timeout: Duration::from_millis(session_timeout_ms),
             workers: parse_workers(args.workers.or(file.workers))?,
+            journal_file_bytes: parse_journal_file(args.journal_file_bytes.or(file.journal_file_bytes))?,
         })
     }
 }
@@ -292,6 +308,16 @@ fn check_times(heartbeat_ms: u64, session_timeout_ms: u64) -> Result<(), ConfigE
         ));
     }
     Ok(())
+}
+
+fn parse_journal_file(bytes: Option<u64>) -> Result<u64, ConfigError> {
+    let bytes = bytes.unwrap_or(JOURNAL_FILE_BYTES);
+    if (JOURNAL_FILE_BYTES_MIN..=JOURNAL_FILE_BYTES_MAX).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        let range = format!("it is from {JOURNAL_FILE_BYTES_MIN} to {JOURNAL_FILE_BYTES_MAX}");
+        Err(wrong("--journal-file-bytes", range))
+    }
 }
 
 fn parse_workers(workers: Option<usize>) -> Result<NonZeroUsize, ConfigError> {

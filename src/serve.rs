@@ -12,7 +12,11 @@ use crate::{
     actors::{Settings, Shared, broker::BrokerActor, gateway, readers::Readers},
     config::{AutoCreate, Demo, ServeConfig, StoreKind},
     demo,
-    store::{Store, memory::MemoryStore},
+    store::{
+        Store,
+        journal::{JournalOptions, JournalStore},
+        memory::MemoryStore,
+    },
     web::server,
 };
 
@@ -109,8 +113,14 @@ fn settings(config: &ServeConfig) -> Settings {
 
 fn open_store(config: &ServeConfig) -> Result<Arc<dyn Store>, ServeError> {
     Ok(match config.store {
-        StoreKind::Memory => Arc::new(MemoryStore::default()),
-        StoreKind::Journal => Arc::new(MemoryStore::default()),
+        StoreKind::Memory => Arc::new(MemoryStore::new()),
+        StoreKind::Journal => {
+            let options = JournalOptions {
+                journal_bytes: config.journal_file_bytes,
+                ..JournalOptions::default()
+            };
+            Arc::new(JournalStore::open(&config.data, options)?)
+        }
     })
 }
 

@@ -27,7 +27,7 @@ impl Running {
             heartbeat_ms: 15_000,
             session_timeout_ms: 120_000,
         };
-        let store = Arc::new(MemoryStore::default());
+        let store = Arc::new(MemoryStore::new());
         let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
         let (ready, is_ready) = oneshot::channel();
         BrokerActor::new(shared.clone(), Vec::new(), 2, ready).start();

@@ -4,6 +4,12 @@
 //! completions go out through a [`CommitSink`] that the caller gave. Nothing here is called with an
 //! expectation to wait, except [`Log::read`], which belongs on a reader thread.
 
+pub mod journal;
+pub mod memory;
+mod tail;
+#[cfg(test)]
+mod tests;
+
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
@@ -27,7 +33,7 @@ pub struct PartitionKey {
 
 /// Counts the openings of a partition; what an earlier incarnation submitted is settled before the
 /// next one is given an offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
 /// What a submitted batch waits for before it is visible.

@@ -1,0 +1,10 @@
+//! What every engine must do, what the journal must survive, and what its bytes look like.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod damage;
+mod engines;
+mod faults;
+mod harness;
+mod layout;
+mod life;
+mod model;
