@@ -69,9 +69,10 @@ pub fn later(frame: &Value) -> Option<(&'static str, ErrorCode)> {
     let ack = frame["ack"].as_str().unwrap_or_default();
     if is("publish") && has("exchange") {
         Some(("`publish` with `exchange`", ErrorCode::ExchangeNotFound))
-    } else if is("publish") && (has("delay_ms") || has("deliver_at") || has("notify")) {
-        Some(("`publish` with `delay_ms`", ErrorCode::InvalidArgument))
-    } else if is("publish") && ["delivered", "processed"].contains(&ack) {
+    } else if is("publish")
+        && (["delay_ms", "deliver_at", "notify"].into_iter().any(has)
+            || ["delivered", "processed"].contains(&ack))
+    {
         Some(("`publish` with `delay_ms`", ErrorCode::InvalidArgument))
     } else if is("subscribe") && has("group") {
         Some(("`subscribe` with `group`", ErrorCode::InvalidArgument))

@@ -46,7 +46,7 @@ error_codes! {
     BadFrame = "bad_frame", 400, false;
     /// The frame's `type` is not known.
     UnknownType = "unknown_type", 400, false;
-    /// There is no such topic (or no such path).
+    /// There is no such topic.
     TopicNotFound = "topic_not_found", 404, false;
     /// A topic of that name exists.
     TopicExists = "topic_exists", 409, false;

@@ -6,10 +6,7 @@
 mod code;
 mod rooms;
 
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt, fs, path::Path};
 
 use code::Source;
 
@@ -151,7 +148,7 @@ fn tree() -> Vec<(String, String)> {
     files
 }
 
-fn relative(root: &Path, path: &PathBuf) -> String {
+fn relative(root: &Path, path: &Path) -> String {
     let inside = path.strip_prefix(root).expect("found below the root");
     inside.to_string_lossy().replace('\\', "/")
 }
