@@ -186,10 +186,12 @@ impl PlainSubscription {
             return Step::Rest;
         }
         if self.overflowed.get() && self.following.overflow == Overflow::Skip {
-            let count = self.state.borrow_mut().skip_to(end);
-            self.skipped(count, end, "overflow");
+            // The newest record is given, so that a topic that falls silent is not left at an old one.
+            let newest = Offset(end.0 - 1);
+            let count = self.state.borrow_mut().skip_to(newest);
+            self.skipped(count, newest, "overflow");
             self.overflowed.set(false);
-            return Step::Rest;
+            return Step::Again;
         }
         let Some(log) = self.feed.part.log() else {
             return Step::Rest;
