@@ -12,10 +12,10 @@
 //! was left back into memory tails, [`disk`] is the seam at which tests make the disk fail.
 
 mod catalogue;
-mod disk;
-mod files;
+pub(in crate::store) mod disk;
+pub(in crate::store) mod files;
 pub mod format;
-mod index;
+pub(in crate::store) mod index;
 mod journal_file;
 mod layer;
 mod laying;
@@ -23,10 +23,10 @@ mod opener;
 mod partition;
 mod queue;
 pub mod reader;
-mod recovery;
+pub(in crate::store) mod recovery;
 mod retention;
-mod salvage;
-mod segment;
+pub(in crate::store) mod salvage;
+pub(in crate::store) mod segment;
 mod writer;
 
 use std::{

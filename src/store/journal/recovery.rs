@@ -13,7 +13,7 @@ use super::{
     disk::{OpenMode, io_error, numbered_files, read_up_to},
     files::Files,
     format::{EntryKind, FORMAT_VERSION, FileHeaderError},
-    reader::{Ending, Found, Scan, scan},
+    reader::{Ending, Found, scan},
     segment::batches_of,
 };
 use crate::store::{PartitionKey, StoreError, tail::push_hurt};
@@ -39,49 +39,66 @@ pub fn recover(files: &Files) -> Result<Recovered, StoreError> {
     let directory = files.journal_directory();
     let numbers =
         numbered_files(&directory, "journal").map_err(|error| io_error("list", &directory, &error))?;
-    let mut recovered = Recovered {
-        next_number: numbers.last().map_or(1, |last| last + 1),
-        next_sequence: 1,
-        ..Recovered::default()
-    };
-    let mut held: Option<(Found, Bytes)> = None;
+    let mut replay = Replay::default();
     for number in &numbers {
-        let (bytes, scan) = read_file(files, *number)?;
-        for found in scan.entries {
-            if let Some((former, bytes)) = held.replace((found, bytes.clone())) {
-                recovered.apply(&former, &bytes);
-            }
+        let path = files.journal_path(*number);
+        let read = |path: &PathBuf| {
+            let file = files.disk.open(path, OpenMode::Read)?;
+            read_up_to(file.as_ref(), 0, file.length()? as usize)
+        };
+        let bytes = Bytes::from(read(&path).map_err(|error| io_error("read", &path, &error))?);
+        if let Err(FileHeaderError::Version(found)) = replay.feed(&bytes) {
+            return Err(StoreError::Version {
+                path,
+                found,
+                expected: FORMAT_VERSION,
+            });
         }
     }
-    // Only the very last entry can be torn: then what it has of whole records is kept and the rest was
-    // never acknowledged. A hurt entry before a whole one is not torn.
-    if let Some((mut last, bytes)) = held {
-        if last.ending == Ending::Missing && !last.is_whole() {
-            last.pieces.retain(|piece| piece.index == 0);
-            last.header.count = last.pieces.first().map_or(0, |piece| piece.count);
-        }
-        recovered.apply(&last, &bytes);
-    }
+    let mut recovered = replay.finish();
+    recovered.next_number = numbers.last().map_or(1, |last| last + 1);
     recovered.numbers = numbers;
     Ok(recovered)
 }
 
-fn read_file(files: &Files, number: u64) -> Result<(Bytes, Scan), StoreError> {
-    let path = files.journal_path(number);
-    let read = |path: &PathBuf| {
-        let file = files.disk.open(path, OpenMode::Read)?;
-        read_up_to(file.as_ref(), 0, file.length()? as usize)
-    };
-    let bytes = Bytes::from(read(&path).map_err(|error| io_error("read", &path, &error))?);
-    let scan = scan(&bytes);
-    if let Err(FileHeaderError::Version(found)) = scan.header {
-        return Err(StoreError::Version {
-            path,
-            found,
-            expected: FORMAT_VERSION,
-        });
+/// Puts together what the journal's files say, one after another.
+#[derive(Debug, Default)]
+pub struct Replay {
+    recovered: Recovered,
+    /// The entry that is the last one so far, with its file.
+    held: Option<(Found, Bytes)>,
+}
+
+impl Replay {
+    /// Takes the next file.
+    ///
+    /// # Errors
+    /// [`FileHeaderError`] when the file's header is lost; what can be told of it is taken anyway.
+    pub fn feed(&mut self, bytes: &Bytes) -> Result<(), FileHeaderError> {
+        let scan = scan(bytes);
+        for found in scan.entries {
+            if let Some((former, bytes)) = self.held.replace((found, bytes.clone())) {
+                self.recovered.apply(&former, &bytes);
+            }
+        }
+        scan.header.map(drop)
     }
-    Ok((bytes, scan))
+
+    /// What all files together say.
+    ///
+    /// Only the very last entry can be torn: then what it has of whole records is kept, and the rest was
+    /// never acknowledged. A hurt entry before a whole one is not torn.
+    pub fn finish(mut self) -> Recovered {
+        if let Some((mut last, bytes)) = self.held {
+            if last.ending == Ending::Missing && !last.is_whole() {
+                last.pieces.retain(|piece| piece.index == 0);
+                last.header.count = last.pieces.first().map_or(0, |piece| piece.count);
+            }
+            self.recovered.apply(&last, &bytes);
+        }
+        self.recovered.next_sequence = self.recovered.next_sequence.max(1);
+        self.recovered
+    }
 }
 
 impl Recovered {
