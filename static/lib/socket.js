@@ -113,6 +113,9 @@ export class Connection {
    * asked before each subscribe, because a subscribe to a topic that somebody deleted would create it again.
    */
   follow(tap) {
+    const former = this.#taps.get(tap.topic);
+    if (former?.active) this.send(encode({ type: "unsubscribe", topic: tap.topic }));
+    if (former) former.active = false;
     tap.active = false;
     tap.position = null;
     this.#taps.set(tap.topic, tap);
@@ -161,7 +164,11 @@ export class Connection {
   }
 
   #read(message) {
-    const batches = new Map();
+    let batches = new Map();
+    const deliver = () => {
+      for (const [topic, records] of batches) this.#deliver(topic, records);
+      batches = new Map();
+    };
     for (const line of message.split("\n")) {
       if (line === "") continue;
       const fields = members(line);
@@ -172,17 +179,19 @@ export class Connection {
         if (batch) batch.push(one);
         else batches.set(one.topic, [one]);
       } else {
+        deliver(); // What came before a `subscribed` or an `unsubscribed` belongs to what was before.
         this.#control(type, JSON.parse(line));
       }
     }
-    for (const [topic, records] of batches) this.#deliver(topic, records);
+    deliver();
   }
 
   #deliver(topic, records) {
     const tap = this.#taps.get(topic);
-    if (!tap) return;
+    // Without a position this tap has no subscription yet: the records are the last ones of another that was given up.
+    if (!tap?.position) return;
     for (const { partition, offset } of records) {
-      if (tap.position && offset !== null) tap.position.offsets[partition] = offset + 1;
+      if (offset !== null) tap.position.offsets[partition] = offset + 1;
     }
     this.#topUpLater(tap, records.length);
     tap.onRecords(records);

@@ -270,25 +270,6 @@ test("sessions are listed with this page marked, and one can be disconnected", a
   await page.waitForFunction(() => document.querySelectorAll(".sessions tbody tr").length === 1);
 });
 
-test("broker that restarts is waited for, and every record is shown once", async () => {
-  await broker.create("returns");
-  const one = await openTopic("returns");
-  const { page } = one;
-  isExpected = (problem) => /ERR_CONNECTION_REFUSED|WebSocket connection to|ERR_SOCKET|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(problem);
-  const early = await beside();
-  await early.publish("returns", ['"payload":"before the break"']);
-  await page.getByText('"before the break"').waitFor();
-  await broker.halt();
-  await page.getByText("Reconnecting").waitFor();
-  await one.shot("reconnecting");
-  await broker.comeBack();
-  const late = await beside();
-  await late.publish("returns", ['"payload":"after the break"']);
-  await page.waitForSelector(".link-open", { timeout: 15000 });
-  await page.getByText('"after the break"').waitFor();
-  assert.equal(await rows(page).count(), 2);
-});
-
 test("topic is deleted only after a second question", async () => {
   await broker.create("doomed");
   const { page } = await open();
@@ -299,6 +280,21 @@ test("topic is deleted only after a second question", async () => {
   await page.getByRole("button", { name: "Delete the topic" }).click();
   await page.getByRole("link", { name: "doomed" }).waitFor({ state: "detached" });
   assert.equal((await broker.api("/topics/doomed")).status, 404);
+});
+
+test("topic that is deleted and made again starts afresh, with every record once", async () => {
+  await broker.create("phoenix", { partitions: 2 });
+  const { page } = await openTopic("phoenix");
+  const client = await beside();
+  await client.publish("phoenix", ['"payload":"first life"']);
+  await page.getByText('"first life"').waitFor();
+  await broker.api("/topics/phoenix", { method: "DELETE" });
+  await client.publish("phoenix", ['"payload":"second life"']);
+  await page.getByText('"second life"').first().waitFor();
+  await page.waitForFunction(() => document.querySelectorAll(".partitions tbody tr").length === 1);
+  await client.publish("phoenix", ['"payload":"and on"']);
+  await page.getByText('"and on"').first().waitFor();
+  assert.equal(await rows(page).count(), 2);
 });
 
 test("looking at a topic that is not there does not make it", async () => {
@@ -388,4 +384,23 @@ test("page comes with a policy that allows nothing from elsewhere and nothing in
   assert.doesNotMatch(policy, /unsafe|https?:|\*/);
   assert.match(answer.headers.get("content-type"), /^text\/html/);
   assert.match((await fetch(`${broker.url}/app.js`)).headers.get("content-type"), /^text\/javascript/);
+});
+
+test("broker that restarts is waited for, and every record is shown once", async () => {
+  await broker.create("returns");
+  const one = await openTopic("returns");
+  const { page } = one;
+  isExpected = (problem) => /ERR_CONNECTION_REFUSED|WebSocket connection to|ERR_SOCKET|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/.test(problem);
+  const early = await beside();
+  await early.publish("returns", ['"payload":"before the break"']);
+  await page.getByText('"before the break"').waitFor();
+  await broker.halt();
+  await page.getByText("Reconnecting").waitFor();
+  await one.shot("reconnecting");
+  await broker.comeBack();
+  const late = await beside();
+  await late.publish("returns", ['"payload":"after the break"']);
+  await page.waitForSelector(".link-open", { timeout: 15000 });
+  await page.getByText('"after the break"').waitFor();
+  assert.equal(await rows(page).count(), 2);
 });
