@@ -66,7 +66,7 @@ impl WebSocket {
         stream.set_write_timeout(Some(ANSWER_MAX))?;
         let request = format!(
             "GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Y2FsbGJvYXJkLXh0YXNrLTE=\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
         );
         stream.write_all(request.as_bytes())?;

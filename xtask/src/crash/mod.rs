@@ -30,6 +30,8 @@ use ledger::Ledger;
 const JOURNAL_FILE_BYTES: [Option<u64>; 4] = [None, Some(1 << 20), Some(256 << 10), Some(4 << 20)];
 /// Most lives of a broker on one data directory.
 const LIVES_MAX: u64 = 5;
+/// Most broken promises that are printed; one lost flush breaks thousands.
+const VIOLATIONS_SHOWN_MAX: usize = 20;
 
 /// What to run.
 struct Plan {
@@ -75,7 +77,7 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<ExitCode, Fai
 ///
 /// # Errors
 /// When the broker cannot be started.
-pub fn for_suite(_: &Workspace, binary: &Path, runs: u64) -> Result<Counts, Failure> {
+pub fn for_suite(binary: &Path, runs: u64) -> Result<Counts, Failure> {
     let report = run(
         binary,
         &Plan {
@@ -115,7 +117,6 @@ fn run(binary: &Path, plan: &Plan) -> Result<Report, Failure> {
         }
         report.runs += 1;
         place.lives_left -= 1;
-        let acked_before = report.acked;
         let began = Instant::now();
         let mut run = Run {
             binary,
@@ -136,7 +137,6 @@ fn run(binary: &Path, plan: &Plan) -> Result<Report, Failure> {
             }
             Err(failure) => report.violations.push(failure.to_string()),
         }
-        debug_assert!(report.acked >= acked_before, "acked records are only added");
     }
     finish(&report, plan, &work)?;
     Ok(report)
@@ -150,8 +150,14 @@ fn finish(report: &Report, plan: &Plan, work: &Path) -> Result<(), Failure> {
         );
         return std::fs::remove_dir_all(work).context(work.display());
     }
-    for violation in &report.violations {
+    for violation in report.violations.iter().take(VIOLATIONS_SHOWN_MAX) {
         println!("VIOLATION: {violation}");
+    }
+    if report.violations.len() > VIOLATIONS_SHOWN_MAX {
+        println!(
+            "VIOLATION: and {} more",
+            report.violations.len() - VIOLATIONS_SHOWN_MAX
+        );
     }
     println!(
         "crash: run {} of {} broke a promise; the data and the broker's log are kept in {}; \

@@ -1,0 +1,182 @@
+//! A WebSocket as bytes: tests decide what goes out, well-formed or not. Source: RFC 6455.
+
+use std::{
+    io::{BufReader, Read as _, Write as _},
+    net::TcpStream,
+};
+
+use serde_json::Value;
+
+use super::process::PATIENCE;
+
+/// The first byte of a whole text message.
+pub const TEXT: u8 = 0x81;
+/// The first byte of a whole binary message.
+pub const BINARY: u8 = 0x82;
+/// The first byte of a Ping.
+pub const PING: u8 = 0x89;
+
+/// What came.
+#[derive(Debug, PartialEq)]
+pub enum Incoming {
+    /// One frame of the protocol.
+    Frame(Value),
+    /// A close, with its code if it has one.
+    Close(Option<u16>),
+    /// The other side is gone without a close.
+    End,
+}
+
+/// A connection.
+pub struct Socket {
+    stream: BufReader<TcpStream>,
+}
+
+/// What a client says to begin.
+pub fn handshake(address: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+impl Socket {
+    /// Shakes hands and reads the `welcome`.
+    pub fn connect(address: &str) -> Self {
+        Self::upgrade(TcpStream::connect(address).unwrap(), address)
+    }
+
+    /// The same on a socket that was made with other settings.
+    pub fn upgrade(mut stream: TcpStream, address: &str) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(handshake(address).as_bytes()).unwrap();
+        let mut socket = Self { stream: BufReader::new(stream) };
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            socket.stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        assert_eq!(socket.frame()["type"], "welcome");
+        socket
+    }
+
+    /// The socket below.
+    pub fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    /// Sends bytes as they are. The other side may have closed already: what it said is what counts.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.get_mut().write_all(bytes);
+    }
+
+    /// Sends a WebSocket frame, masked, with any first byte.
+    pub fn send_frame(&mut self, first: u8, body: &[u8]) {
+        self.send_bytes(&masked(first, body));
+    }
+
+    /// Sends text.
+    pub fn send(&mut self, text: &str) {
+        self.send_frame(TEXT, text.as_bytes());
+    }
+
+    /// The next thing that comes; Pings and Pongs are passed over.
+    pub fn next(&mut self) -> Incoming {
+        loop {
+            let Some((opcode, body)) = self.read() else { return Incoming::End };
+            match opcode {
+                0x1 => return Incoming::Frame(serde_json::from_slice(&body).unwrap()),
+                0x8 => return Incoming::Close(body.first_chunk().map(|code| u16::from_be_bytes(*code))),
+                0x9 | 0xA => {}
+                other => panic!("a message with opcode {other}"),
+            }
+        }
+    }
+
+    /// The next message as the text that it is.
+    pub fn text(&mut self) -> String {
+        loop {
+            let (opcode, body) = self.read().unwrap();
+            if opcode == 0x1 {
+                return String::from_utf8(body).unwrap();
+            }
+        }
+    }
+
+    /// The next frame, which must come.
+    pub fn frame(&mut self) -> Value {
+        match self.next() {
+            Incoming::Frame(frame) => frame,
+            other => panic!("{other:?} instead of a frame"),
+        }
+    }
+
+    /// Sends a frame with an id and returns the reply; what comes meanwhile is dropped.
+    pub fn ask(&mut self, frame: &str) -> Value {
+        let id = serde_json::from_str::<Value>(frame).unwrap()["id"].clone();
+        assert!(!id.is_null(), "{frame} needs an id");
+        self.send(frame);
+        loop {
+            let reply = self.frame();
+            if reply["id"] == id {
+                return reply;
+            }
+        }
+    }
+
+    /// Reads on until the connection ends; returns the last frame and the close's code.
+    pub fn ending(&mut self) -> (Option<Value>, Option<u16>) {
+        let mut last = None;
+        loop {
+            match self.next() {
+                Incoming::Frame(frame) => last = Some(frame),
+                Incoming::Close(code) => return (last, code),
+                Incoming::End => return (last, None),
+            }
+        }
+    }
+
+    fn read(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).ok()?;
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                self.stream.read_exact(&mut length).ok()?;
+                u64::from(u16::from_be_bytes(length))
+            }
+            127 => {
+                let mut length = [0; 8];
+                self.stream.read_exact(&mut length).ok()?;
+                u64::from_be_bytes(length)
+            }
+            length => u64::from(length),
+        };
+        let mut body = vec![0; usize::try_from(length).unwrap()];
+        self.stream.read_exact(&mut body).ok()?;
+        Some((head[0] & 0x0f, body))
+    }
+}
+
+/// A WebSocket frame as a client must send it.
+pub fn masked(first: u8, body: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first];
+    match body.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..0x1_0000 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(body.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
