@@ -14,13 +14,9 @@ use crate::store::{
 };
 
 fn files_in(directory: &Path, extension: &str) -> usize {
-    let entries = fs::read_dir(directory).map_or(0, |entries| {
-        entries
-            .flatten()
-            .filter(|entry| entry.path().extension().is_some_and(|found| found == extension))
-            .count()
-    });
-    entries
+    let is_counted = |path: &Path| path.extension().is_some_and(|found| found == extension);
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    entries.filter(|entry| is_counted(&entry.path())).count()
 }
 
 /// Waits until `condition` holds; each look asks the store for retention, which has nothing to announce.
