@@ -109,7 +109,8 @@ pub enum StoreError {
     ShuttingDown,
 }
 
-/// The outcome of something that takes its time, on a thread of the store's.
+/// The outcome of something that takes its time, on a thread of the store's. A sender that is dropped
+/// without a word means what [`StoreError::ShuttingDown`] means.
 pub type Completion<T> = oneshot::Receiver<Result<T, StoreError>>;
 
 /// What the store tells a partition about its submissions.
@@ -124,7 +125,8 @@ pub enum CommitEvent {
         next_offset: Offset,
     },
     /// Every batch of `incarnation` from `from_offset` on was refused and is not readable; its
-    /// offsets may be given again.
+    /// offsets may be given again. Said once: what was submitted before this is heard, with a higher
+    /// base offset, is refused without another word, until a batch begins at `from_offset`.
     Failed {
         /// Who submitted.
         incarnation: Incarnation,

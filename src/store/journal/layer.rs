@@ -118,6 +118,13 @@ pub struct Layer {
     cached_bytes: u64,
 }
 
+impl Drop for Layer {
+    /// Says that nobody need wait any more, also after a panic.
+    fn drop(&mut self) {
+        self.set_state(State::Stopped);
+    }
+}
+
 /// Whether the thread goes on.
 enum Next {
     Continue,

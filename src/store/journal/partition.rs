@@ -87,6 +87,11 @@ impl Partition {
         let Some(start) = batches.first().map(|batch| batch.base_offset.max(first)) else {
             return Ok(());
         };
+        // Segments that go further than the journal were flushed before a later journal file was retired.
+        let covered = batches.last().map_or(start, Batch::next_offset);
+        if covered < self.next_offset() {
+            return Ok(());
+        }
         let end = if start < self.next_offset() {
             let mut segments = self.segments_mut();
             let end = self.files.cut_segments(&mut segments, start)?;

@@ -24,6 +24,9 @@ use crate::store::{
 /// A group is written in parts of about this size.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// A partition's part of a group keeps memory for so many batches when it is empty.
+const IDLE_GROUP_MAX: usize = 64;
+
 /// What is asked of the writer thread.
 pub enum Request {
     /// Keep a batch.
@@ -426,6 +429,9 @@ fn settle(partition: &Partition, reached: Durability) {
     }
     let next = partition.commit_all(slot.group[..ready].iter().map(|(batch, _)| batch));
     slot.group.drain(..ready);
+    if slot.group.is_empty() && slot.group.capacity() > IDLE_GROUP_MAX {
+        slot.group = Vec::new();
+    }
     slot.tell_committed(next);
 }
 
