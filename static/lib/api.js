@@ -58,7 +58,6 @@ export async function listTopics() {
 
 export const getTopic = (topic) => json("GET", topicPath(topic));
 export const createTopic = (config) => json("POST", "/topics", config);
-export const changeTopic = (topic, config) => json("PATCH", topicPath(topic), config);
 export const deleteTopic = (topic) => json("DELETE", topicPath(topic));
 export const listSessions = async () => (await json("GET", "/sessions")).sessions;
 export const endSession = (id) => json("DELETE", `/sessions/${encodeURIComponent(id)}`);

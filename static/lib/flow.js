@@ -18,6 +18,9 @@ const PER_DOT_OF_ONE_KEY_MAX = 10;
 const SCALES = [1, 2, 5];
 const LANES_MAX = 24;
 const CELLS = 60;
+/** Lanes at least so tall have a thread for each colour, so that the records of one key run in one line. */
+const THREADED_PX_MIN = 40;
+const THREAD_REACH_MAX = 100;
 
 /** One, or the smallest 2, 5, 10, 20 … with which the dots of the busiest lane do not cover each other. Both rates are records a second. */
 export function recordsPerDot(perSecond, busiest) {
@@ -78,7 +81,7 @@ export class Flow {
     const number = Math.ceil(partitions.length / perLane);
     if (number !== this.#lanes.length || perLane !== this.perLane) {
       this.perLane = perLane;
-      this.#lanes = Array.from({ length: number }, () => ({ y: 0, glow: 0, gathered: new Map(), cells: new Array(CELLS).fill(0), now: 0 }));
+      this.#lanes = Array.from({ length: number }, () => ({ y: 0, reach: 0, threads: new Set(), glow: 0, gathered: new Map(), cells: new Array(CELLS).fill(0), now: 0 }));
       this.#dots = [];
     }
     for (const [index, lane] of this.#lanes.entries()) {
@@ -154,6 +157,7 @@ export class Flow {
     const dot = lane.gathered.get(place);
     lane.gathered.delete(place);
     dot.start = at;
+    lane.threads.add(dot.colour);
     this.departed += dot.count;
     if (this.#still.matches) this.#land(dot);
     else this.#dots.push(dot);
@@ -177,6 +181,7 @@ export class Flow {
     const perDot = recordsPerDot(this.#rate, busiest);
     if (perDot === this.perDot) return;
     this.perDot = perDot;
+    for (const lane of this.#lanes) lane.threads.clear();
     this.#onScale(perDot);
   }
 
@@ -195,7 +200,7 @@ export class Flow {
   #resize() {
     const box = this.#canvas.parentElement.getBoundingClientRect();
     if (box.width === 0 || this.#lanes.length === 0) return;
-    const laneHeight = Math.max(15, Math.min(88, 270 / this.#lanes.length));
+    const laneHeight = Math.max(15, Math.min(260, 270 / this.#lanes.length));
     const height = Math.max(box.width < 520 ? 180 : 284, Math.round(laneHeight * this.#lanes.length + 14));
     const ratio = Math.min(2, devicePixelRatio || 1);
     if (this.#size.width !== box.width || this.#size.height !== height) {
@@ -206,7 +211,10 @@ export class Flow {
       this.#pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     }
     const top = (height - laneHeight * this.#lanes.length) / 2;
-    for (const [index, lane] of this.#lanes.entries()) lane.y = top + (index + 0.5) * laneHeight;
+    for (const [index, lane] of this.#lanes.entries()) {
+      lane.y = top + (index + 0.5) * laneHeight;
+      lane.reach = laneHeight < THREADED_PX_MIN ? 0 : Math.min(THREAD_REACH_MAX, laneHeight * 0.36);
+    }
     this.#wake();
   }
 
@@ -217,14 +225,27 @@ export class Flow {
   get #geometry() {
     const { width, height } = this.#size;
     const narrow = width < 520;
-    return { door: narrow ? 12 : 20, middle: height / 2, fan: width * (narrow ? 0.34 : 0.3), end: width - (narrow ? 86 : 118), width };
+    const fan = width * (narrow ? 0.34 : 0.3);
+    const end = width - (narrow ? 86 : 118);
+    return { door: narrow ? 12 : 20, middle: height / 2, fan, gather: end - (end - fan) * 0.24, end, width };
   }
 
   #place(dot, now, shape) {
     const progress = Math.min(1, Math.max(0, (now - dot.start) / TRAVEL_MS));
     const x = shape.door + (shape.end - shape.door) * progress;
-    const bend = smooth(Math.min(1, (x - shape.door) / (shape.fan - shape.door)));
-    return { x, y: shape.middle + (dot.lane.y - shape.middle) * bend, progress };
+    return { x, y: this.#height(x, dot.lane, this.#thread(dot.lane, dot.colour), shape), progress };
+  }
+
+  /** How far beside its lane's middle a colour runs. */
+  #thread(lane, colour) {
+    return colour === null || colour < 0 ? 0 : ((colour - 3.5) / 3.5) * lane.reach;
+  }
+
+  /** Out of the door, along the lane, and together again where the log is. */
+  #height(x, lane, thread, shape) {
+    const out = smooth(Math.min(1, (x - shape.door) / (shape.fan - shape.door)));
+    const together = smooth(Math.max(0, (x - shape.gather) / (shape.end - shape.gather)));
+    return shape.middle + (lane.y + thread * (1 - together) - shape.middle) * out;
   }
 
   #paint(now) {
@@ -251,18 +272,27 @@ export class Flow {
     pen.strokeStyle = this.#palette.line;
     pen.lineWidth = 1;
     for (const lane of this.#lanes) {
-      pen.beginPath();
-      pen.moveTo(shape.door, shape.middle);
-      // With its handles at the thirds this cubic is the very curve that the dots follow.
-      const third = (shape.fan - shape.door) / 3;
-      pen.bezierCurveTo(shape.door + third, shape.middle, shape.door + 2 * third, lane.y, shape.fan, lane.y);
-      pen.lineTo(shape.end, lane.y);
-      pen.stroke();
+      const colours = lane.reach > 0 && lane.threads.size > 0 ? lane.threads : [-1];
+      for (const colour of colours) this.#paintThread(lane, this.#thread(lane, colour), shape);
     }
     pen.fillStyle = this.#palette.accent;
     pen.beginPath();
     pen.arc(shape.door, shape.middle, 5, 0, 7);
     pen.fill();
+  }
+
+  #paintThread(lane, thread, shape) {
+    const pen = this.#pen;
+    const y = lane.y + thread;
+    // With their handles at the thirds these cubics are the very curves that the dots follow.
+    const out = (shape.fan - shape.door) / 3;
+    const together = (shape.end - shape.gather) / 3;
+    pen.beginPath();
+    pen.moveTo(shape.door, shape.middle);
+    pen.bezierCurveTo(shape.door + out, shape.middle, shape.door + 2 * out, y, shape.fan, y);
+    pen.lineTo(shape.gather, y);
+    pen.bezierCurveTo(shape.gather + together, y, shape.end - together, lane.y, shape.end, lane.y);
+    pen.stroke();
   }
 
   #paintLanes(shape) {

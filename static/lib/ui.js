@@ -11,15 +11,14 @@ export const html = htm.bind(h);
 /** The value of a signal; the component is drawn again when it changes. */
 export function useSignal(source) {
   const [, redraw] = useState(0);
-  useEffect(() => {
-    let isFirst = true;
-    return effect(() => {
-      source.value;
-      if (isFirst) isFirst = false;
-      else redraw((count) => count + 1);
-    });
-  }, [source]);
-  return source.peek();
+  const drawn = useRef(null);
+  drawn.current = source.peek();
+  // The effect begins after the component was drawn, and the signal may have changed in between: so it compares, and does not just skip
+  // its first run.
+  useEffect(() => effect(() => {
+    if (source.value !== drawn.current) redraw((count) => count + 1);
+  }), [source]);
+  return drawn.current;
 }
 
 /** Draws the component again every `ms`, for times that grow old. */

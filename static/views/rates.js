@@ -8,6 +8,8 @@ import { history } from "../lib/topics.js";
 import { theme } from "../lib/theme.js";
 
 const HEIGHT = 118;
+/** Steps of an axis of records: whole ones. */
+const RECORD_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 /** Steps of an axis of bytes: powers of two, so that its labels are round. */
 const BYTE_STEPS = Array.from({ length: 42 }, (_, power) => 2 ** power);
 
@@ -18,13 +20,13 @@ function options(style, width, { of, show, steps, least }) {
   return {
     width,
     height: HEIGHT,
-    padding: [8, 4, 0, 0],
+    padding: [8, 20, 0, 0],
     cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
     legend: { show: false },
     scales: { x: { time: true }, y: { range: (_, __, top) => [0, Math.max(least, top * 1.1)] } },
     axes: [
       { ...axis, size: 22, gap: 2, space: 70, grid: { show: false }, values: (_, times) => times.map((at) => format.clock(at * 1000).slice(0, 8)) },
-      { ...axis, size: 52, gap: 4, space: 28, ...(steps ? { incrs: steps } : {}), values: (_, values) => values.map(show) },
+      { ...axis, size: 52, gap: 4, space: 28, incrs: steps, values: (_, values) => values.map(show) },
     ],
     series: [{}, { stroke: colour(of), width: 1.5, fill: colour(`${of}-wash`), points: { show: false } }],
   };
@@ -64,7 +66,7 @@ export function Rates({ topic }) {
   return html`
     <${Notice} title="Rates" className="rates">
       <p class="chart-head"><span>Records in</span> <${Rate} value=${topic.measured.records} /></p>
-      <${Chart} label="Records a second over the last minutes" points=${points} value=${(point) => point.records} of="--chart-a" show=${format.short} least=${4} />
+      <${Chart} label="Records a second over the last minutes" points=${points} value=${(point) => point.records} of="--chart-a" show=${format.short} steps=${RECORD_STEPS} least=${4} />
       <p class="chart-head"><span>Bytes in</span> <span class="figure">${topic.measured.bytes === null ? "–" : format.bytes(Math.round(topic.measured.bytes))}<span class="unit">/s</span></span></p>
       <${Chart} label="Bytes a second over the last minutes" points=${points} value=${(point) => point.bytes} of="--chart-b" show=${(value) => format.bytes(Math.round(value))} steps=${BYTE_STEPS} least=${256} />
     </${Notice}>`;

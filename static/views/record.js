@@ -13,8 +13,9 @@ export function OpenRecord({ topic, opened, go }) {
   const { record, error, close } = opened;
   const place = useRef(null);
   useEffect(() => {
-    // On narrow pages the sheet lies over the board; elsewhere it must come into sight without moving what is being read.
-    place.current?.scrollIntoView?.({ block: "nearest" });
+    // Only a record that opened out of sight is brought into it: what is being read must not move.
+    const { top } = place.current.getBoundingClientRect();
+    if (top < 0 || top > innerHeight - 120) place.current.scrollIntoView({ block: "nearest" });
   }, [record]);
   const title = record ? `Record ${record.offset === null ? "live" : format.count(record.offset)}` : "Record";
   return html`

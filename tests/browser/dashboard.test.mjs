@@ -132,9 +132,8 @@ test("records from elsewhere appear in the table and move the picture", async ()
   await page.waitForFunction(() => Number(document.querySelector("#flow").dataset.landed) === 30);
   assert.equal(await landed(page), 30, "every record was a dot, and no dot was made up");
   assert.ok((await rows(page).count()) > 10);
-  const next = await page.locator(".partitions tbody td:nth-child(4)").allInnerTexts();
+  assert.equal(await page.locator(".partitions tbody tr").count(), 3);
   await page.waitForFunction(() => [...document.querySelectorAll(".partitions tbody td:nth-child(4)")].reduce((sum, cell) => sum + Number(cell.textContent), 0) === 30);
-  assert.equal(next.length, 3);
 });
 
 test("pause holds the table, counts what is new, and resume shows it", async () => {
