@@ -2,5 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod cli;
+mod faults;
 mod protocol_doc;
 mod tidy;

@@ -20,12 +20,17 @@ impl Scene {
         let mut witness = broker.connect();
         witness.send(r#"{"type":"subscribe","id":1,"topic":"witness"}"#);
         assert_eq!(witness.frame()["type"], "subscribed");
-        Self { _data: data, broker, witness }
+        Self {
+            _data: data,
+            broker,
+            witness,
+        }
     }
 
     /// The other client publishes, and is shown what it published.
     fn nobody_else_noticed(&mut self) {
-        self.witness.send(r#"{"type":"publish","id":2,"topic":"witness","payload":"still here"}"#);
+        self.witness
+            .send(r#"{"type":"publish","id":2,"topic":"witness","payload":"still here"}"#);
         let mut seen = [self.witness.frame(), self.witness.frame()];
         seen.sort_by_key(|frame| frame["type"].to_string());
         assert_eq!(seen[0]["payload"], "still here");
@@ -37,7 +42,10 @@ impl Scene {
 fn wrong_frame_gets_an_error_and_the_connection_goes_on() {
     let mut scene = Scene::new();
     let mut client = scene.broker.connect();
-    let deep = format!(r#"{{"type":"publish","id":7,"topic":"t","payload":{}}}"#, nested(129));
+    let deep = format!(
+        r#"{{"type":"publish","id":7,"topic":"t","payload":{}}}"#,
+        nested(129)
+    );
     let deep_elsewhere = format!(r#"{{"type":"ping","id":7,"more":{}}}"#, nested(100_000));
     let wrong: [(&str, &[&str]); 16] = [
         ("", &["bad_frame"]),
@@ -50,11 +58,26 @@ fn wrong_frame_gets_an_error_and_the_connection_goes_on() {
         (r#"{"type":"dance","id":7}"#, &["unknown_type"]),
         (&deep, &["bad_frame"]),
         (&deep_elsewhere, &["bad_frame"]),
-        (r#"{"type":"publish","id":7,"topic":5,"payload":1}"#, &["bad_frame", "invalid_argument"]),
-        (r#"{"type":"publish","id":7,"topic":"no such\nname","payload":1}"#, &["bad_frame", "invalid_argument"]),
-        (r#"{"type":"publish","id":7,"topic":"t"}"#, &["bad_frame", "invalid_argument"]),
-        (r#"{"type":"publish","id":7,"topic":"t","payload":01}"#, &["bad_frame"]),
-        (r#"{"type":"ping","id":1e400}"#, &["bad_frame", "invalid_argument"]),
+        (
+            r#"{"type":"publish","id":7,"topic":5,"payload":1}"#,
+            &["bad_frame", "invalid_argument"],
+        ),
+        (
+            r#"{"type":"publish","id":7,"topic":"no such\nname","payload":1}"#,
+            &["bad_frame", "invalid_argument"],
+        ),
+        (
+            r#"{"type":"publish","id":7,"topic":"t"}"#,
+            &["bad_frame", "invalid_argument"],
+        ),
+        (
+            r#"{"type":"publish","id":7,"topic":"t","payload":01}"#,
+            &["bad_frame"],
+        ),
+        (
+            r#"{"type":"ping","id":1e400}"#,
+            &["bad_frame", "invalid_argument"],
+        ),
         (
             r#"{"type":"fetch","id":7,"topic":"t","partition":0,"offset":123456789012345678901234567890}"#,
             &["bad_frame", "invalid_argument"],
@@ -65,7 +88,10 @@ fn wrong_frame_gets_an_error_and_the_connection_goes_on() {
         let error = client.frame();
         let shown: String = frame.chars().take(100).collect();
         assert_eq!(error["type"], "error", "{shown}: {error}");
-        assert!(codes.contains(&error["code"].as_str().unwrap()), "{shown}: {error}");
+        assert!(
+            codes.contains(&error["code"].as_str().unwrap()),
+            "{shown}: {error}"
+        );
         assert!(!error["message"].as_str().unwrap().is_empty(), "{shown}: {error}");
         assert_eq!(client.ask(r#"{"type":"ping","id":"after"}"#)["type"], "pong");
     }
@@ -83,7 +109,11 @@ fn error_carries_the_id_where_it_can_be_read() {
     ] {
         client.send(frame);
         let error = client.frame();
-        assert_eq!((error["type"].as_str(), error["id"].as_str()), (Some("error"), Some("step-1")), "{error}");
+        assert_eq!(
+            (error["type"].as_str(), error["id"].as_str()),
+            (Some("error"), Some("step-1")),
+            "{error}"
+        );
     }
 }
 
@@ -93,7 +123,9 @@ fn huge_number_passes_as_a_payload_byte_for_byte() {
     let mut client = scene.broker.connect();
     let digits = "9".repeat(10_000);
     for payload in ["1e999999", "-0", "1.10", "999999996000000004", digits.as_str()] {
-        client.send(&format!(r#"{{"type":"publish","id":1,"topic":"t","payload":{payload}}}"#));
+        client.send(&format!(
+            r#"{{"type":"publish","id":1,"topic":"t","payload":{payload}}}"#
+        ));
         assert_eq!(client.frame()["type"], "published");
     }
     // The text itself is looked at, because a JSON reader would round what it is about.
@@ -101,7 +133,10 @@ fn huge_number_passes_as_a_payload_byte_for_byte() {
     page.send(r#"{"type":"fetch","id":2,"topic":"t","partition":0,"offset":0}"#);
     let text = page.text();
     for payload in ["1e999999", "-0", "1.10", "999999996000000004", digits.as_str()] {
-        assert!(text.contains(&format!(r#""payload":{payload}}}"#)), "{payload:.40} in {text:.400}");
+        assert!(
+            text.contains(&format!(r#""payload":{payload}}}"#)),
+            "{payload:.40} in {text:.400}"
+        );
     }
 }
 

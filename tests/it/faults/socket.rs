@@ -51,21 +51,22 @@ impl Socket {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.write_all(handshake(address).as_bytes()).unwrap();
-        let mut socket = Self { stream: BufReader::new(stream) };
+        let mut socket = Self {
+            stream: BufReader::new(stream),
+        };
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
             socket.stream.read_exact(&mut byte).unwrap();
             head.extend(byte);
         }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        assert!(
+            head.starts_with(b"HTTP/1.1 101 "),
+            "{}",
+            String::from_utf8_lossy(&head)
+        );
         assert_eq!(socket.frame()["type"], "welcome");
         socket
-    }
-
-    /// The socket below.
-    pub fn stream(&self) -> &TcpStream {
-        self.stream.get_ref()
     }
 
     /// Sends bytes as they are. The other side may have closed already: what it said is what counts.
@@ -86,7 +87,9 @@ impl Socket {
     /// The next thing that comes; Pings and Pongs are passed over.
     pub fn next(&mut self) -> Incoming {
         loop {
-            let Some((opcode, body)) = self.read() else { return Incoming::End };
+            let Some((opcode, body)) = self.read() else {
+                return Incoming::End;
+            };
             match opcode {
                 0x1 => return Incoming::Frame(serde_json::from_slice(&body).unwrap()),
                 0x8 => return Incoming::Close(body.first_chunk().map(|code| u16::from_be_bytes(*code))),
@@ -94,6 +97,11 @@ impl Socket {
                 other => panic!("a message with opcode {other}"),
             }
         }
+    }
+
+    /// Waits for a Ping of the broker; frames on the way are passed over.
+    pub fn await_ping(&mut self) {
+        while self.read().unwrap().0 != 0x9 {}
     }
 
     /// The next message as the text that it is.
@@ -161,6 +169,40 @@ impl Socket {
     }
 }
 
+/// Sends the head of an HTTP request (with the promise of a body, for a POST) and leaves it open.
+pub fn open(address: &str, request: &str) -> TcpStream {
+    let length = if request.starts_with("POST") {
+        "Content-Length: 100\r\n"
+    } else {
+        ""
+    };
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("{request} HTTP/1.1\r\nHost: {address}\r\n{length}Connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+/// All that comes until the other side ends the connection, in whatever way.
+pub fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// Asks over HTTP, without a body; returns the whole answer.
+pub fn request(address: &str, request: &str) -> String {
+    read_to_end(&mut open(address, request))
+}
+
+/// The body that a path answers with.
+pub fn get(address: &str, path: &str) -> String {
+    let answer = request(address, &format!("GET {path}"));
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
 /// A WebSocket frame as a client must send it.
 pub fn masked(first: u8, body: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -177,6 +219,10 @@ pub fn masked(first: u8, body: &[u8]) -> Vec<u8> {
         }
     }
     frame.extend(MASK);
-    frame.extend(body.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame.extend(
+        body.iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     frame
 }

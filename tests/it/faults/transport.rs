@@ -23,7 +23,12 @@ fn closes_with(broker: &Broker, bytes: &[u8], code: u16) {
     let mut witness = broker.connect();
     let mut client = broker.connect();
     client.send_bytes(bytes);
-    assert_eq!(client.ending().1, Some(code), "after {:02x?}…", &bytes[..bytes.len().min(16)]);
+    assert_eq!(
+        client.ending().1,
+        Some(code),
+        "after {:02x?}…",
+        &bytes[..bytes.len().min(16)]
+    );
     assert_eq!(witness.ask(r#"{"type":"ping","id":1}"#)["type"], "pong");
 }
 
@@ -32,7 +37,11 @@ fn wrong_messages_close_with_the_code_that_says_why() {
     let (_data, broker) = broker();
     closes_with(&broker, &masked(BINARY, b"{}"), 1003);
     closes_with(&broker, &masked(TEXT, b"\xff\xfe"), 1007);
-    closes_with(&broker, &masked(TEXT, b"{\"type\":\"ping\",\"x\":\"\xc3\"}"), 1007);
+    closes_with(
+        &broker,
+        &masked(TEXT, b"{\"type\":\"ping\",\"x\":\"\xc3\"}"),
+        1007,
+    );
     // Not masked, a reserved bit, a Ping that is too long, a continuation of nothing, an unknown opcode.
     closes_with(&broker, b"\x81\x02{}", 1002);
     closes_with(&broker, &masked(0xC1, b"{}"), 1002);
@@ -45,7 +54,10 @@ fn wrong_messages_close_with_the_code_that_says_why() {
 fn oversized_frame_is_told_so_and_closed_with_1009() {
     let (_data, broker) = broker();
     let mut client = broker.connect();
-    client.send(&format!(r#"{{"type":"ping","id":"{}"}}"#, "x".repeat(FRAME_BYTES_MAX)));
+    client.send(&format!(
+        r#"{{"type":"ping","id":"{}"}}"#,
+        "x".repeat(FRAME_BYTES_MAX)
+    ));
     let (last, code) = client.ending();
     assert_eq!(last.unwrap()["code"], "frame_too_large");
     assert_eq!(code, Some(1009));
@@ -65,7 +77,10 @@ fn announced_size_is_refused_before_it_is_sent() {
     for client in &mut clients {
         assert_eq!(client.ending().1, Some(1009));
     }
-    assert!(broker.resident_bytes() < before + (32 << 20), "memory was set aside for what was announced");
+    assert!(
+        broker.resident_bytes() < before + (32 << 20),
+        "memory was set aside for what was announced"
+    );
 }
 
 #[test]
