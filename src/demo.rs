@@ -10,6 +10,12 @@ use std::{
 
 use callboard_client::{Client, ConnectOptions, Publish};
 
+/// The topics, with their configuration; `demo.orders` is made by its first record.
+pub const TOPICS: [(&str, &str); 2] = [
+    ("demo.prices", r#"{"partitions":3,"retention_bytes":16777216}"#),
+    ("demo.readings", r#"{"partitions":2,"durability":"memory"}"#),
+];
+
 const SYMBOLS: [(&str, f64); 6] = [
     ("MSFT", 412.0),
     ("AMZN", 187.0),

@@ -9,7 +9,12 @@ use tokio::{
 };
 
 use crate::{
-    actors::{Settings, Shared, broker::BrokerActor, gateway, readers::Readers},
+    actors::{
+        Settings, Shared,
+        broker::{BrokerActor, Want},
+        gateway,
+        readers::Readers,
+    },
     config::{AutoCreate, Demo, ServeConfig, StoreKind},
     demo,
     store::{
@@ -86,6 +91,14 @@ async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         env!("CARGO_PKG_VERSION")
     ));
     if config.demo == Demo::On {
+        for (name, config) in demo::TOPICS {
+            let want = Want::Declare {
+                config: config.to_owned(),
+            };
+            if let Err(error) = gateway::topic_or_new(&shared, name, want).await {
+                log::warn!("the demo takes {name} as it is: {error}");
+            }
+        }
         actix_rt::spawn(demo::run(address));
     }
     stop.asked().await;
