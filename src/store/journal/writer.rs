@@ -389,6 +389,9 @@ impl Writer {
     /// the file nevertheless.
     fn refuse(&mut self, touched: &[Arc<Partition>], error: &StoreError, remains: Remains) {
         log::error!("records for {} partitions are refused: {error}", touched.len());
+        if matches!(error, StoreError::Io { no_space: true, .. }) {
+            self.spares.remove_all(&self.files);
+        }
         for partition in touched {
             let mut slot = partition.slot();
             if mem::take(&mut slot.group).is_empty() {

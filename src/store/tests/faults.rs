@@ -16,7 +16,7 @@ use super::harness::{
 };
 use crate::store::{
     Durability, StoreError,
-    journal::{Disk, DiskFile, OpenMode, OsDisk},
+    journal::{Disk, DiskFile, JournalStore, OpenMode, OsDisk},
 };
 
 /// What goes wrong.
@@ -26,6 +26,8 @@ struct Faults {
     fail_flushes: AtomicBool,
     /// At most so many bytes are written at once.
     write_bytes_max: AtomicUsize,
+    /// After so many changes the disk takes no more, as if the process had died there.
+    changes_left: AtomicI64,
 }
 
 impl Faults {
@@ -34,10 +36,19 @@ impl Faults {
             space_bytes: AtomicI64::new(i64::MAX / 2),
             fail_flushes: AtomicBool::new(false),
             write_bytes_max: AtomicUsize::new(usize::MAX),
+            changes_left: AtomicI64::new(i64::MAX),
         })
     }
 
+    fn change(&self) -> io::Result<()> {
+        if self.changes_left.fetch_sub(1, Ordering::SeqCst) <= 0 {
+            return Err(io::Error::other("dead"));
+        }
+        Ok(())
+    }
+
     fn flush(&self) -> io::Result<()> {
+        self.change()?;
         if self.fail_flushes.load(Ordering::SeqCst) {
             return Err(io::Error::other("injected"));
         }
@@ -54,6 +65,9 @@ struct FaultyFile {
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if mode == OpenMode::Create {
+            self.0.change()?;
+        }
         Ok(Box::new(FaultyFile {
             file: OsDisk.open(path, mode)?,
             faults: self.0.clone(),
@@ -68,6 +82,7 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize> {
+        self.faults.change()?;
         let bytes = &bytes[..bytes
             .len()
             .min(self.faults.write_bytes_max.load(Ordering::SeqCst))];
@@ -94,6 +109,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        self.faults.change()?;
         let freed = self.file.length()?.saturating_sub(length);
         self.faults.space_bytes.fetch_add(freed as i64, Ordering::SeqCst);
         self.file.set_len(length)
@@ -287,4 +303,53 @@ fn journal_stays_while_it_can_not_be_laid_down() {
     shut_down(store);
     let left = fs::read_dir(directory.path().join("journal")).unwrap().count();
     assert_eq!(left, 0, "a clean shutdown leaves no journal");
+}
+
+#[test]
+fn death_at_any_write_keeps_what_was_committed() {
+    for changes in (0..30).chain((30..150).step_by(7)) {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Faults::none();
+        faults.write_bytes_max.store(3000, Ordering::SeqCst);
+        let store = open_on(directory.path(), SMALL, Arc::new(FaultyDisk(faults.clone())));
+        let id = create(store.as_ref(), "t");
+        let mut owners: Vec<_> = (0..3)
+            .map(|partition| Owner::open(&store, key(id, partition), 1))
+            .collect();
+        let mut expected = vec![Vec::new(); owners.len()];
+        let payload = "x".repeat(900);
+        faults.changes_left.store(changes, Ordering::SeqCst);
+        'life: for round in 0..60 {
+            for (owner, expected) in owners.iter_mut().zip(&mut expected) {
+                let text = format!("{round}{payload}");
+                if owner.publish(round, &[&text, "y"]).is_err() {
+                    break 'life;
+                }
+                expected.extend(texts(&[&text, "y"]));
+            }
+        }
+        drop((owners, store));
+        // The first start after it may be cut short as well.
+        drop(JournalStore::open_on(
+            directory.path(),
+            SMALL,
+            Arc::new(FaultyDisk(faults)),
+        ));
+        for _ in 0..2 {
+            let store = open(directory.path(), SMALL);
+            for (partition, expected) in expected.iter_mut().enumerate() {
+                let mut owner = Owner::open(&store, key(id, partition as u32), 1);
+                let found = owner.read_all();
+                assert!(
+                    found.len() >= expected.len(),
+                    "{changes} changes lose a committed record"
+                );
+                assert_eq!(&found[..expected.len()], expected, "{changes} changes");
+                assert!(found.iter().all(Option::is_some), "{changes} changes leave a gap");
+                *expected = found;
+                owner.publish(100, &["goes on"]).unwrap();
+                expected.extend(texts(&["goes on"]));
+            }
+        }
+    }
 }
