@@ -121,6 +121,7 @@ pub struct Writer {
     /// Why the group is refused.
     failure: Option<StoreError>,
     stage: Stage,
+    device: Device,
     /// The partitions that have something in the journal's file.
     dirty: Vec<Arc<Partition>>,
     /// What was refused and may nevertheless be found in an earlier file: said in the next one.
@@ -134,6 +135,13 @@ enum Stage {
     Idle,
     /// The file is there, and the group's entries go into it.
     Writing,
+}
+
+/// What the disk did with the last group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Accepting,
+    Refusing,
 }
 
 /// What a refused group leaves in the file.
@@ -169,6 +177,7 @@ impl Writer {
             wanted: Durability::Memory,
             failure: None,
             stage: Stage::Idle,
+            device: Device::Accepting,
             dirty: Vec::new(),
             cuts: Vec::new(),
         }
@@ -346,17 +355,13 @@ impl Writer {
         if let Some(error) = self.failure.take() {
             let is_clean =
                 stage == Stage::Idle || self.file.as_mut().is_some_and(|file| file.cut_group().is_ok());
-            self.refuse(
-                &touched,
-                &error,
-                if is_clean {
-                    Remains::Nothing
-                } else {
-                    Remains::Something
-                },
-            );
+            let remains = if is_clean {
+                Remains::Nothing
+            } else {
+                Remains::Something
+            };
+            self.refuse(&touched, &error, remains);
         } else {
-            self.cuts.clear();
             self.commit(&touched, wanted);
         }
         touched.clear();
@@ -380,6 +385,8 @@ impl Writer {
             }
         }
         file.group_start = file.position;
+        self.cuts.clear();
+        self.device = Device::Accepting;
         for partition in touched {
             settle(partition, Durability::Fsync);
         }
@@ -388,18 +395,24 @@ impl Writer {
     /// Refuses what of the group is not committed; `remains` says whether some of it may be found in
     /// the file nevertheless.
     fn refuse(&mut self, touched: &[Arc<Partition>], error: &StoreError, remains: Remains) {
-        log::error!("records for {} partitions are refused: {error}", touched.len());
+        // Said once, and not for every group of a disk that stays full.
+        if mem::replace(&mut self.device, Device::Refusing) == Device::Accepting {
+            log::error!("records are refused until the disk takes them again: {error}");
+        }
         if matches!(error, StoreError::Io { no_space: true, .. }) {
             self.spares.remove_all(&self.files);
         }
         for partition in touched {
             let mut slot = partition.slot();
+            let committed = partition.next_offset();
+            if remains == Remains::Something {
+                // Also if all of it is committed: an older cut would cut that.
+                self.cuts.retain(|(key, _)| *key != partition.key);
+            }
             if mem::take(&mut slot.group).is_empty() {
                 continue;
             }
-            let committed = partition.next_offset();
             if remains == Remains::Something {
-                self.cuts.retain(|(key, _)| *key != partition.key);
                 self.cuts.push((partition.key, committed));
             }
             slot.refuse(committed, error);

@@ -220,6 +220,44 @@ fn failed_flush_refuses_and_nothing_of_it_comes_back() {
 }
 
 #[test]
+fn refusal_that_waits_to_be_written_down_does_not_cut_what_came_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let store = open_on(
+        directory.path(),
+        ONE_JOURNAL,
+        Arc::new(FaultyDisk(faults.clone())),
+    );
+    let id = create(store.as_ref(), "t");
+    let mut owner = Owner::open(&store, key(id, 0), 1);
+    let mut other = Owner::open(&store, key(id, 1), 1);
+    owner.publish(1, &["a"]).unwrap();
+    for round in 0..3 {
+        // No flush works from here on, so no file can be begun and the refusal can not be written down.
+        faults.fail_flushes.store(true, Ordering::SeqCst);
+        owner.publish(2, &["refused"]).unwrap_err();
+        other.publish(2, &["refused"]).unwrap_err();
+        faults.fail_flushes.store(false, Ordering::SeqCst);
+        owner
+            .submit(batch(owner.next, 3, &["os"]), Durability::Os)
+            .unwrap();
+        owner.settle().unwrap();
+        other.publish(3, &["fsync"]).unwrap();
+        assert_eq!(other.read_all().len(), round + 1);
+    }
+    drop((owner, other, store));
+    let store = open(directory.path(), ONE_JOURNAL);
+    assert_eq!(
+        Owner::open(&store, key(id, 0), 1).read_all(),
+        texts(&["a", "os", "os", "os"])
+    );
+    assert_eq!(
+        Owner::open(&store, key(id, 1), 1).read_all(),
+        texts(&["fsync", "fsync", "fsync"])
+    );
+}
+
+#[test]
 fn what_was_sent_before_a_refusal_was_known_is_not_kept_in_its_place() {
     let directory = tempfile::tempdir().unwrap();
     let faults = Faults::none();
