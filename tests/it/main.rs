@@ -4,4 +4,7 @@
 mod cli;
 mod faults;
 mod protocol_doc;
+mod protocol_live;
+mod real_input;
+mod subscriptions;
 mod tidy;

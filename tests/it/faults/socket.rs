@@ -1,6 +1,7 @@
 //! A WebSocket as bytes: tests decide what goes out, well-formed or not. Source: RFC 6455.
 
 use std::{
+    collections::VecDeque,
     io::{BufReader, Read as _, Write as _},
     net::TcpStream,
 };
@@ -30,6 +31,8 @@ pub enum Incoming {
 /// A connection.
 pub struct Socket {
     stream: BufReader<TcpStream>,
+    /// Frames that came in one message with those before them.
+    waiting: VecDeque<Value>,
 }
 
 /// What a client says to begin.
@@ -47,26 +50,39 @@ impl Socket {
     }
 
     /// The same on a socket that was made with other settings.
-    pub fn upgrade(mut stream: TcpStream, address: &str) -> Self {
+    pub fn upgrade(stream: TcpStream, address: &str) -> Self {
+        let (mut socket, _) = Self::shake_hands(stream, &handshake(address));
+        assert_eq!(socket.frame()["type"], "welcome");
+        socket
+    }
+
+    /// Shakes hands for a subprotocol, which the broker must take; the `welcome` is still to come.
+    pub fn speak(address: &str, subprotocol: &str) -> Self {
+        let mut request = handshake(address);
+        request.truncate(request.len() - "\r\n".len());
+        request.push_str(&format!("Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"));
+        let (socket, head) = Self::shake_hands(TcpStream::connect(address).unwrap(), &request);
+        let taken = format!("sec-websocket-protocol: {subprotocol}\r\n");
+        assert!(head.to_ascii_lowercase().contains(&taken), "{head}");
+        socket
+    }
+
+    /// Returns the answer's head beside the socket.
+    fn shake_hands(mut stream: TcpStream, request: &str) -> (Self, String) {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.write_all(handshake(address).as_bytes()).unwrap();
-        let mut socket = Self {
-            stream: BufReader::new(stream),
-        };
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut stream = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            socket.stream.read_exact(&mut byte).unwrap();
+            stream.read_exact(&mut byte).unwrap();
             head.extend(byte);
         }
-        assert!(
-            head.starts_with(b"HTTP/1.1 101 "),
-            "{}",
-            String::from_utf8_lossy(&head)
-        );
-        assert_eq!(socket.frame()["type"], "welcome");
-        socket
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let waiting = VecDeque::new();
+        (Self { stream, waiting }, head)
     }
 
     /// Sends bytes as they are. The other side may have closed already: what it said is what counts.
@@ -87,11 +103,19 @@ impl Socket {
     /// The next thing that comes; Pings and Pongs are passed over.
     pub fn next(&mut self) -> Incoming {
         loop {
+            if let Some(frame) = self.waiting.pop_front() {
+                return Incoming::Frame(frame);
+            }
             let Some((opcode, body)) = self.read() else {
                 return Incoming::End;
             };
             match opcode {
-                0x1 => return Incoming::Frame(serde_json::from_slice(&body).unwrap()),
+                // A frame has no line feed in it, so this reads both subprotocols.
+                0x1 => self.waiting.extend(
+                    body.split(|&byte| byte == b'\n')
+                        .filter(|line| !line.is_empty())
+                        .map(|line| serde_json::from_slice::<Value>(line).unwrap()),
+                ),
                 0x8 => return Incoming::Close(body.first_chunk().map(|code| u16::from_be_bytes(*code))),
                 0x9 | 0xA => {}
                 other => panic!("a message with opcode {other}"),
