@@ -15,6 +15,8 @@ pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
 /// The first byte of a Ping.
 pub const PING: u8 = 0x89;
+/// The first byte of a Pong.
+const PONG: u8 = 0x8a;
 
 /// What came.
 #[derive(Debug, PartialEq)]
@@ -99,9 +101,14 @@ impl Socket {
         }
     }
 
-    /// Waits for a Ping of the broker; frames on the way are passed over.
-    pub fn await_ping(&mut self) {
-        while self.read().unwrap().0 != 0x9 {}
+    /// Waits for a Ping of the broker and answers it; frames on the way are passed over.
+    pub fn answer_ping(&mut self) {
+        loop {
+            let (opcode, body) = self.read().unwrap();
+            if opcode == 0x9 {
+                return self.send_frame(PONG, &body);
+            }
+        }
     }
 
     /// The next message as the text that it is.
