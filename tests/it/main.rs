@@ -3,5 +3,8 @@
 
 mod cli;
 mod faults;
+mod process;
 mod protocol_doc;
+mod real_input;
+mod socket;
 mod tidy;

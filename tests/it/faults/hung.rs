@@ -7,7 +7,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Type};
 
-use super::{
+use crate::{
     process::{Broker, PATIENCE},
     socket::{Incoming, Socket},
 };
@@ -139,7 +139,7 @@ fn quiet_session_that_answers_pings_stays() {
 }
 
 fn sessions(address: &str) -> usize {
-    let answer = super::socket::get(address, "/api/v1/sessions");
+    let answer = crate::socket::get(address, "/api/v1/sessions");
     let list: serde_json::Value = serde_json::from_str(&answer).unwrap();
     list["sessions"].as_array().unwrap().len()
 }

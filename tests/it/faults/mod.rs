@@ -7,8 +7,6 @@ mod crowd;
 mod disk;
 mod frames;
 mod hung;
-mod process;
 mod resume;
 mod shutdown;
-mod socket;
 mod transport;

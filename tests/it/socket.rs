@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// The first byte of a whole text message.
 pub const TEXT: u8 = 0x81;
