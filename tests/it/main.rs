@@ -3,8 +3,10 @@
 
 mod cli;
 mod faults;
+mod process;
 mod protocol_doc;
 mod protocol_live;
 mod real_input;
+mod socket;
 mod subscriptions;
 mod tidy;

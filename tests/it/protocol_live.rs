@@ -4,11 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    faults::{
-        process::Broker,
-        socket::{Incoming, Socket, request},
-    },
+    process::Broker,
     protocol_doc::{DOCUMENT, Example, client_frames, examples, later},
+    socket::{Incoming, Socket, request},
 };
 
 const SUBPROTOCOLS: [&str; 2] = ["callboard.v1.json", "callboard.v1.ndjson"];

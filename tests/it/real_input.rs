@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::faults::{process::Broker, socket::get};
+use crate::{process::Broker, socket::get};
 
 /// Payloads of each key in their order.
 type ByKey = BTreeMap<String, Vec<String>>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use callboard_protocol::{Timestamp, time::format_rfc3339};
 use serde_json::{Value, json};
 
-use crate::faults::{
+use crate::{
     process::Broker,
     socket::{Incoming, Socket},
 };

@@ -57,15 +57,20 @@ pub fn browser(workspace: &Workspace, binary: &Path) -> Result<Counts, Failure> 
         Err(missing) => return Ok(Counts::skip(missing)),
     };
     tools::npm(&directory).args(&["ci"]).run()?;
-    let mut counts = Counts::default();
-    let mut tap = Tap::default();
-    let outcome = Program::new(node)
+    let mut program = Program::new(node)
         .args(&["--test", "--test-concurrency=1", "--test-reporter=tap"])
         .args(&tests)
         .dir(&directory)
         .env("CALLBOARD_BIN", binary)
-        .env("CHROMIUM", chromium)
-        .watch(|line| tap.read(line, &mut counts))?;
+        .env("CHROMIUM", chromium);
+    match tools::datasets(workspace) {
+        Ok(datasets) => program = program.env("CALLBOARD_DATASETS", datasets),
+        // The one test that needs them says so as well.
+        Err(missing) => println!("{missing}"),
+    }
+    let mut counts = Counts::default();
+    let mut tap = Tap::default();
+    let outcome = program.watch(|line| tap.read(line, &mut counts))?;
     Ok(counts.settle(outcome))
 }
 

@@ -18,8 +18,6 @@ mod small_disk;
 const CRASH_RUNS: u64 = 20;
 /// For each fuzz target.
 const FUZZ_SECONDS: u32 = 30;
-/// What the real-input test reads. Pinned, because its records are counted.
-const DATASETS: (&str, &str) = ("vega-datasets", "3.2.1");
 
 /// Runs everything and reports.
 pub fn run(workspace: &Workspace) -> ExitCode {
@@ -150,10 +148,7 @@ enum Provided {
 impl Provided {
     fn get(workspace: &Workspace, need: &str) -> Result<Self, Failure> {
         match need {
-            "CALLBOARD_DATASETS" => {
-                let package = tools::npm_package(workspace, DATASETS.0, DATASETS.1)?;
-                Ok(Self::Datasets(package.join("data")))
-            }
+            "CALLBOARD_DATASETS" => tools::datasets(workspace).map(Self::Datasets),
             "CALLBOARD_SMALL_DISK" => small_disk::SmallDisk::mount().map(Self::SmallDisk),
             other => Err(Failure::new(format!("needs {other}, which xtask does not know"))),
         }

@@ -137,11 +137,19 @@ pub fn wasm_target(workspace: &Workspace) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The directory with the real files that some tests publish. Pinned, because their records are counted.
+///
+/// # Errors
+/// As [`npm_package`].
+pub fn datasets(workspace: &Workspace) -> Result<PathBuf, Failure> {
+    Ok(npm_package(workspace, "vega-datasets", "3.2.1")?.join("data"))
+}
+
 /// A npm package's directory, fetched once into the cache.
 ///
 /// # Errors
 /// When npm is missing and may not be installed, or cannot fetch it.
-pub fn npm_package(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf, Failure> {
+fn npm_package(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf, Failure> {
     node()?;
     let home = workspace.cache(&format!("npm/{name}-{version}"))?;
     let package = home.join("node_modules").join(name);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
+use crate::{
     process::{Broker, raise_file_limit},
     socket::{Incoming, Socket, handshake},
 };

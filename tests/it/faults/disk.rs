@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
+use crate::{
     process::{Broker, PATIENCE, serve},
     socket::Socket,
 };

@@ -1,6 +1,6 @@
 //! Frames that are wrong as JSON or as frames: an error with a code, the connection goes on.
 
-use super::{process::Broker, socket::Socket};
+use crate::{process::Broker, socket::Socket};
 
 fn nested(depth: usize) -> String {
     format!("{}{}", "[".repeat(depth), "]".repeat(depth))

@@ -7,8 +7,6 @@ mod crowd;
 mod disk;
 mod frames;
 mod hung;
-pub mod process;
 mod resume;
 mod shutdown;
-pub mod socket;
 mod transport;

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::process::Broker;
+use crate::process::Broker;
 
 fn subscribe_from(
     broker: &Broker,
     topic: &str,
     offset: u64,
     epoch: &Value,
-) -> (Value, super::socket::Socket) {
+) -> (Value, crate::socket::Socket) {
     let mut client = broker.connect();
     let subscribed = client.ask(&format!(
         r#"{{"type":"subscribe","id":1,"topic":"{topic}","from":{{"offsets":{{"0":{offset}}},"epoch":{epoch}}}}}"#
@@ -83,7 +83,7 @@ fn topic_that_was_deleted_and_made_again_is_another_one() {
     let data = tempfile::tempdir().unwrap();
     let broker = Broker::start(data.path(), &[]);
     let epoch = three_records(&broker, "again", "fsync");
-    let status = super::socket::request(broker.address(), "DELETE /api/v1/topics/again");
+    let status = crate::socket::request(broker.address(), "DELETE /api/v1/topics/again");
     assert!(status.starts_with("HTTP/1.1 204"), "{status}");
     three_records(&broker, "again", "fsync");
     broker.kill();

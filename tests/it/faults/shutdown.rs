@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::{
     process::{Broker, raise_file_limit},
     socket::{Incoming, Socket},
 };
@@ -98,14 +98,14 @@ fn end_of_the_process_ends_event_streams_and_open_requests() {
     let data = tempfile::tempdir().unwrap();
     let broker = Broker::start(data.path(), &[]);
     broker.connect().ask(r#"{"type":"declare","id":1,"topic":"t"}"#);
-    let mut events = super::socket::open(broker.address(), "GET /api/v1/topics/t/events");
-    let mut half = super::socket::open(broker.address(), "POST /api/v1/topics/t/messages");
+    let mut events = crate::socket::open(broker.address(), "GET /api/v1/topics/t/events");
+    let mut half = crate::socket::open(broker.address(), "POST /api/v1/topics/t/messages");
     broker.signal(libc::SIGTERM);
     let (status, took) = broker.ended();
     assert_eq!(status.code(), Some(0));
     assert!(took < STOP_MAX, "it took {took:?}");
-    super::socket::read_to_end(&mut events);
-    super::socket::read_to_end(&mut half);
+    crate::socket::read_to_end(&mut events);
+    crate::socket::read_to_end(&mut half);
     // Nobody listens there any more, so a client that comes late knows at once.
     assert!(matches!(hung_up(&data), Incoming::End));
 }

@@ -5,7 +5,7 @@ use std::{
     net::TcpStream,
 };
 
-use super::{
+use crate::{
     process::{Broker, PATIENCE},
     socket::{BINARY, Incoming, PING, Socket, TEXT, handshake, masked},
 };

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::socket::Socket;
+use crate::socket::Socket;
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::process::PATIENCE;
+use crate::process::PATIENCE;
 
 /// The first byte of a whole text message.
 pub const TEXT: u8 = 0x81;
@@ -16,6 +16,8 @@ pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
 /// The first byte of a Ping.
 pub const PING: u8 = 0x89;
+/// The first byte of a Pong.
+const PONG: u8 = 0x8a;
 
 /// What came.
 #[derive(Debug, PartialEq)]
@@ -123,9 +125,14 @@ impl Socket {
         }
     }
 
-    /// Waits for a Ping of the broker; frames on the way are passed over.
-    pub fn await_ping(&mut self) {
-        while self.read().unwrap().0 != 0x9 {}
+    /// Waits for a Ping of the broker and answers it; frames on the way are passed over.
+    pub fn answer_ping(&mut self) {
+        loop {
+            let (opcode, body) = self.read().unwrap();
+            if opcode == 0x9 {
+                return self.send_frame(PONG, &body);
+            }
+        }
     }
 
     /// The next message as the text that it is.
