@@ -6,5 +6,7 @@ mod faults;
 mod protocol_doc;
 mod protocol_live;
 mod real_input;
+mod rest;
 mod subscriptions;
+mod support;
 mod tidy;
