@@ -181,14 +181,14 @@ fn bodies_that_are_no_records_are_refused() {
 fn array_may_be_larger_than_a_frame_and_an_object_may_not() {
     let broker = Broker::start();
     let record = format!(r#"{{"payload":"{}"}}"#, "x".repeat(300 << 10));
-    let array = format!("[{}]", vec![record.as_str(); 10].join(","));
+    let array = format!("[{}]", [record.as_str(); 10].join(","));
     let published = broker.post(MESSAGES, &array).expect(200);
     assert_eq!(published["results"].as_array().unwrap().len(), 10);
     let huge = format!(r#"{{"payload":"{}"}}"#, "x".repeat(1 << 20));
     broker
         .post(MESSAGES, &huge)
         .expect_problem(413, "frame_too_large");
-    let array = format!("[{}]", vec![record.as_str(); 30].join(","));
+    let array = format!("[{}]", [record.as_str(); 30].join(","));
     broker
         .post(MESSAGES, &array)
         .expect_problem(413, "frame_too_large");
