@@ -7,6 +7,8 @@ mod process;
 mod protocol_doc;
 mod protocol_live;
 mod real_input;
+mod rest;
 mod socket;
 mod subscriptions;
+mod support;
 mod tidy;

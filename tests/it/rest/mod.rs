@@ -1,0 +1,7 @@
+//! REST over real sockets, against the program as it is shipped.
+
+mod access;
+mod events;
+mod operation;
+mod records;
+mod topics;
