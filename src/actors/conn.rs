@@ -174,14 +174,17 @@ impl Conn {
         self.enqueue(bytes);
     }
 
-    /// Sends a Ping if nothing waits: one that is taken is no sign of life.
+    /// Sends a Ping if nothing waits. A socket that takes it is alive; behind one that does not there is
+    /// something waiting, or a peer that TCP itself gives up.
     pub fn ping(&self) {
         if self.outbox_bytes.get() == 0 && self.phase.get() == Phase::Open {
             match self.stream.try_write(wire::PING_FRAME) {
-                Ok(written) if written < wire::PING_FRAME.len() => {
-                    self.enqueue(Bytes::from_static(&wire::PING_FRAME[written..]));
+                Ok(written) => {
+                    self.took(written);
+                    if written < wire::PING_FRAME.len() {
+                        self.enqueue(Bytes::from_static(&wire::PING_FRAME[written..]));
+                    }
                 }
-                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => self.die(),
             }

@@ -3,7 +3,7 @@
 //! Every request with `Upgrade` comes here, and no middleware runs on it: other paths, other protocols and
 //! origins that are not allowed are answered here.
 
-use std::{io::Write as _, net::SocketAddr, rc::Rc};
+use std::{io::Write as _, net::SocketAddr, rc::Rc, time::Duration};
 
 use actix_codec::Framed;
 use actix_http::{
@@ -49,6 +49,11 @@ pub async fn upgrade(
         let _ = stream.shutdown().await;
         return;
     };
+    // A peer that is gone without a word takes Pings no longer than this.
+    let timeout = Duration::from_millis(hub.shared.settings.session_timeout_ms);
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(timeout)) {
+        log::debug!("the socket keeps the system's time-out: {error}");
+    }
     let fallback = SocketAddr::from(([0, 0, 0, 0], 0));
     let remote = stream.peer_addr().unwrap_or(fallback);
     let parts = ConnParts {

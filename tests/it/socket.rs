@@ -127,10 +127,16 @@ impl Socket {
 
     /// Waits for a Ping of the broker and answers it; frames on the way are passed over.
     pub fn answer_ping(&mut self) {
+        let body = self.take_ping();
+        self.send_frame(PONG, &body);
+    }
+
+    /// Waits for a Ping, and leaves it at that.
+    pub fn take_ping(&mut self) -> Vec<u8> {
         loop {
             let (opcode, body) = self.read().unwrap();
             if opcode == 0x9 {
-                return self.send_frame(PONG, &body);
+                return body;
             }
         }
     }

@@ -138,6 +138,21 @@ fn quiet_session_that_answers_pings_stays() {
     assert_eq!(quiet.ask(r#"{"type":"ping","id":1}"#)["type"], "pong");
 }
 
+/// The contract: a client need send nothing, not even Pongs, as long as its socket takes what comes.
+#[test]
+fn session_that_only_takes_pings_stays() {
+    let data = tempfile::tempdir().unwrap();
+    let broker = Broker::start(
+        data.path(),
+        &["--heartbeat-ms", "100", "--session-timeout-ms", "500"],
+    );
+    let mut quiet = broker.connect();
+    for _ in 0..20 {
+        quiet.take_ping();
+    }
+    assert_eq!(quiet.ask(r#"{"type":"ping","id":1}"#)["type"], "pong");
+}
+
 fn sessions(address: &str) -> usize {
     let answer = crate::socket::get(address, "/api/v1/sessions");
     let list: serde_json::Value = serde_json::from_str(&answer).unwrap();
