@@ -58,14 +58,16 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
         "test" => return Ok(suite::run(&workspace)),
         "crash" => return crash::command(&workspace, options),
         "fuzz" => fuzz::command(&workspace, options)?,
-        "wasm" => drop(node::wasm(&workspace)?),
+        "wasm" => return Ok(alone("core as WebAssembly", || node::wasm(&workspace))),
         "browser" => {
             let binary = workspace.build_binary(shell::Profile::Release)?;
-            drop(node::browser(&workspace, &binary)?);
+            return Ok(alone("dashboard in Chromium", || {
+                node::browser(&workspace, &binary)
+            }));
         }
         "openapi" => {
             let binary = workspace.build_binary(shell::Profile::Release)?;
-            openapi::check(&workspace, &binary)?;
+            return Ok(alone("OpenAPI", || openapi::check(&workspace, &binary)));
         }
         "licences" => println!("{}", licences::check(&workspace)?),
         "tidy" => workspace
@@ -84,4 +86,11 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One step of the suite by itself.
+fn alone(title: &'static str, run: impl FnOnce() -> Result<tally::Counts, Failure>) -> ExitCode {
+    let mut tally = tally::Tally::default();
+    tally.step(title, run);
+    tally.report()
 }
