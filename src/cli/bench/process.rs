@@ -116,9 +116,7 @@ impl Server {
 
     /// What it has used so far.
     pub(super) fn usage(&self) -> Usage {
-        self.pid
-            .and_then(|pid| usage_of(&pid.to_string()).ok())
-            .unwrap_or_default()
+        self.pid.and_then(|pid| usage_of(pid).ok()).unwrap_or_default()
     }
 }
 
@@ -158,29 +156,45 @@ fn address_in(line: &str) -> Option<String> {
     address.contains(':').then(|| address.to_owned())
 }
 
-/// What process `pid` (`self` is this one) has used so far.
-pub(super) fn usage_of(pid: &str) -> io::Result<Usage> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let shares = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+/// What process `pid` (0 is this one) has used so far.
+///
+/// # Errors
+/// There is no such process, or the system does not say.
+pub(super) fn usage_of(pid: u32) -> io::Result<Usage> {
+    let directory = match pid {
+        0 => "/proc/self".to_owned(),
+        pid => format!("/proc/{pid}"),
+    };
+    let status = std::fs::read_to_string(format!("{directory}/status"))?;
+    let shares = std::fs::read_to_string(format!("{directory}/smaps_rollup")).unwrap_or_default();
     Ok(Usage {
-        cpu: cpu_in(&stat, ticks_per_second()),
+        cpu: cpu_of(pid)?,
         resident_bytes: kibibytes(&status, "VmRSS:") << 10,
         proportional_bytes: kibibytes(&shares, "Pss:") << 10,
     })
 }
 
-fn ticks_per_second() -> u64 {
-    // SAFETY: `sysconf` only reads a value of the system.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100)
-}
-
-/// User and system time of a `stat` line. The name in brackets may hold spaces and brackets itself.
-fn cpu_in(stat: &str, ticks_per_second: u64) -> Duration {
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields = after_name.split_whitespace().skip(11).take(2);
-    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_micros(ticks * 1_000_000 / ticks_per_second.max(1))
+/// Processor time by the process's own clock: `/proc/PID/stat` has only hundredths of a second, and a short
+/// window in which a server used less than one would have no figure.
+fn cpu_of(pid: u32) -> io::Result<Duration> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut clock: libc::clockid_t = 0;
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: both calls only write to the value that they are given.
+    unsafe {
+        let error = libc::clock_getcpuclockid(pid, &raw mut clock);
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        if libc::clock_gettime(clock, &raw mut used) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let (seconds, nanos) = (u64::try_from(used.tv_sec), u32::try_from(used.tv_nsec));
+    Ok(Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0)))
 }
 
 fn kibibytes(text: &str, name: &str) -> u64 {
@@ -244,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_is_read_behind_a_name_with_brackets() {
-        let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
-        assert_eq!(cpu_in(stat, 100), Duration::from_secs(2));
+    fn processor_time_is_finer_than_the_ticks_of_the_system() {
+        let used = cpu_of(0).unwrap_or_default();
+        assert_ne!(used.subsec_nanos() % 10_000_000, 0, "{used:?}");
     }
 
     #[test]
     fn own_process_holds_memory() {
-        let usage = usage_of("self").unwrap_or_default();
+        let usage = usage_of(0).unwrap_or_default();
         assert!(usage.resident_bytes > 100 << 10);
     }
 }

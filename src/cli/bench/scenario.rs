@@ -304,10 +304,7 @@ impl Scenario {
         let block = Block::new(lines, common.payload_bytes, ack);
         let mut load = Load::open(server, publishers, subscribers)?;
         let measured = load.run(server, &block, window, (common.warm_up(), common.duration()))?;
-        let count = match window {
-            Window::Delivered(_) | Window::Sockets => measured.delivered,
-            Window::Answered(_) => measured.answered,
-        };
+        let count = measured.count(window);
         sample.take(&measured);
         sample.count = Some(count);
         sample.per_s = Some(count as f64 / measured.elapsed.as_secs_f64());
@@ -345,17 +342,14 @@ fn latency(
     let before = (
         Instant::now(),
         server.usage(),
-        super::process::usage_of("self").unwrap_or_default(),
+        super::process::usage_of(0).unwrap_or_default(),
     );
     let lost = load.run_open_loop(&schedule, |sequence, late| {
         if sequence >= warm_up {
             histogram.saturating_record(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
         }
     })?;
-    let after = (
-        server.usage(),
-        super::process::usage_of("self").unwrap_or_default(),
-    );
+    let after = (server.usage(), super::process::usage_of(0).unwrap_or_default());
     sample.take(&Measured {
         elapsed: before.0.elapsed(),
         server_cpu: after.0.cpu.saturating_sub(before.1.cpu),
