@@ -15,7 +15,6 @@ const POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' dat
 
 #[derive(RustEmbed)]
 #[folder = "static/"]
-#[allow_missing = true]
 struct Static;
 
 /// Answers what no route is for: with a file, or with 404.
