@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use actix::prelude::*;
 use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 
 use super::{
     Shared, Worker, clock,
@@ -37,6 +37,8 @@ struct Entry {
     addr: Option<Addr<TopicActor>>,
     topic: Option<Arc<Topic>>,
     waiting: Vec<Waiting>,
+    /// Held by the change that is under way: the next one starts from what it leaves.
+    changing: Arc<Mutex<()>>,
 }
 
 type Waiting = oneshot::Sender<Result<Arc<Topic>, Refusal>>;
@@ -107,6 +109,7 @@ impl BrokerActor {
             addr: None,
             topic: None,
             waiting: Vec::new(),
+            changing: Arc::default(),
         });
         entry.stored = stored;
         entry.topic = adopted;
@@ -127,6 +130,7 @@ impl BrokerActor {
             addr: None,
             topic: None,
             waiting: Vec::new(),
+            changing: Arc::default(),
         };
         self.topics.insert(name, entry);
         let kept = self.shared.store.create_topic(stored.clone());
@@ -375,6 +379,24 @@ impl Handler<PatchTopic> for BrokerActor {
     type Result = ResponseActFuture<Self, Result<Arc<Topic>, Refusal>>;
 
     fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
+        let Some(entry) = self.topics.get(name.as_str()) else {
+            return Box::pin(fut::ready(Err(not_found(&name))));
+        };
+        let turn = entry.changing.clone().lock_owned().into_actor(self);
+        Box::pin(turn.then(move |turn, broker, _| {
+            let changed = broker.patch_topic(name, &patch);
+            // The next change may begin when this one is done.
+            changed.map(move |changed, _, _| {
+                drop(turn);
+                changed
+            })
+        }))
+    }
+}
+
+impl BrokerActor {
+    /// Changes a topic, from what it is just now.
+    fn patch_topic(&self, name: String, patch: &str) -> ResponseActFuture<Self, Result<Arc<Topic>, Refusal>> {
         let found = self
             .topics
             .get(name.as_str())
@@ -382,7 +404,7 @@ impl Handler<PatchTopic> for BrokerActor {
         let Some((addr, topic)) = found else {
             return Box::pin(fut::ready(Err(not_found(&name))));
         };
-        let config = match topic.config().patched(&patch) {
+        let config = match topic.config().patched(patch) {
             Ok(config) => config,
             Err(refusal) => return Box::pin(fut::ready(Err(refusal))),
         };
@@ -391,7 +413,10 @@ impl Handler<PatchTopic> for BrokerActor {
         let changed = addr.send(Reconfigure(config));
         Box::pin(changed.into_actor(self).map(move |changed, broker, _| {
             changed.map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))??;
-            if let Some(entry) = broker.topics.get_mut(name.as_str()) {
+            // Another one of the same name may have taken its place meanwhile.
+            if let Some(entry) = broker.topics.get_mut(name.as_str())
+                && entry.stored.id == topic.id
+            {
                 entry.stored.config = json;
                 entry.stored.partitions = partitions;
             }
