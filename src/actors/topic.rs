@@ -210,6 +210,12 @@ impl Handler<PartitionReady> for TopicActor {
                 log.set_retention(retention);
             }
         }
+        if let Some(topic) = &self.topic
+            && self.parts.iter().any(|part| !part.ready)
+        {
+            // Who follows this one must not wait for the others, which may never come.
+            self.tell_hubs(topic);
+        }
         self.partition_ready();
     }
 }
