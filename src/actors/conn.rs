@@ -57,6 +57,11 @@ pub struct Conn {
     pub in_flight_bytes: Cell<usize>,
     /// Whether the session waits for something and must not be read from.
     pub paused: Cell<bool>,
+    /// Whether it waits until less is in flight on its thread.
+    pub is_starved: Cell<bool>,
+    /// Whether a page is being read for it on a reader thread; one at a time, so that what it is given
+    /// at once is bounded.
+    pub is_reading: Cell<bool>,
     /// Whether something came, or the socket took something, since the hub last looked.
     pub is_active: Cell<bool>,
     /// When the hub last saw it active.
@@ -116,9 +121,24 @@ pub struct ConnParts {
     pub now: Timestamp,
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many connections of this thread are in memory.
+    pub static IN_MEMORY: Cell<usize> = const { Cell::new(0) };
+}
+
+#[cfg(test)]
+impl Drop for Conn {
+    fn drop(&mut self) {
+        IN_MEMORY.set(IN_MEMORY.get() - 1);
+    }
+}
+
 impl Conn {
     /// A connection after its handshake.
     pub fn new(parts: ConnParts) -> Self {
+        #[cfg(test)]
+        IN_MEMORY.set(IN_MEMORY.get() + 1);
         Self {
             id: parts.id,
             session: uuid::Uuid::now_v7(),
@@ -131,6 +151,8 @@ impl Conn {
             pending: RefCell::default(),
             in_flight_bytes: Cell::new(0),
             paused: Cell::new(false),
+            is_starved: Cell::new(false),
+            is_reading: Cell::new(false),
             is_active: Cell::new(true),
             active_at: Cell::new(parts.now),
             pinged_at: Cell::new(parts.now),

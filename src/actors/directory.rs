@@ -10,11 +10,11 @@ use std::{
     },
 };
 
-use actix::Addr;
+use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
 use callboard_protocol::{Epoch, Offset, PartitionId, TopicName, server::MessagePrefix};
 
-use super::partition::PartitionActor;
+use super::{append::Append, partition::PartitionActor};
 use crate::store::{Log, PartitionKey, TopicId};
 
 /// The topics by name.
@@ -193,6 +193,18 @@ impl PartitionRef {
     /// Its actor; a topic is listed only when every partition has one.
     pub fn addr(&self) -> Option<Addr<PartitionActor>> {
         self.addr.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Hands records to its actor. Every caller uses the one address that is kept here: each clone of an
+    /// address may send one message more than the mailbox holds, so clones would make it endless.
+    ///
+    /// Gives them back if its mailbox is full. Without an actor they are dropped, and their receipt answers.
+    pub(super) fn try_send(&self, append: Append) -> Option<Append> {
+        let addr = self.addr.read().unwrap_or_else(PoisonError::into_inner);
+        match addr.as_ref()?.try_send(append) {
+            Err(SendError::Full(append)) => Some(append),
+            Ok(()) | Err(SendError::Closed(_)) => None,
+        }
     }
 
     pub(super) fn set_addr(&self, addr: Addr<PartitionActor>) {

@@ -121,9 +121,8 @@ pub async fn publish(
     for open in intake.take() {
         let (sender, settled) = oneshot::channel();
         let (part, indices) = (open.partition(), open.indices());
-        let Some((addr, append)) = open.into_append(Origin::Caller(sender)) else {
-            continue;
-        };
+        let (shared_part, append) = open.into_append(Origin::Caller(sender));
+        let Some(addr) = shared_part.addr() else { continue };
         // Awaited, so a full mailbox makes this caller wait and nobody else; a dead one is told below.
         if addr.send(append).await.is_ok() {
             waiting.push((part, indices, settled));
@@ -281,9 +280,14 @@ pub fn describe(topic: &Topic) -> TopicInfo {
 /// Stops the actors: sessions are told, then the store settles and flushes what it was given.
 pub async fn shut_down(shared: &Shared) {
     shared.set_shutting_down();
-    for worker in shared.workers().iter() {
+    let told: Vec<_> = shared
+        .workers()
+        .iter()
+        .map(|worker| worker.hub.send(Goodbye))
+        .collect();
+    for told in told {
         // A hub that is gone has nobody to say goodbye to.
-        let _ = worker.hub.send(Goodbye).await;
+        let _ = told.await;
     }
     match shared.store.shutdown().await {
         Ok(Ok(())) => {}

@@ -9,6 +9,8 @@ mod feed;
 mod mailbox;
 
 pub use feed::Feed;
+#[cfg(test)]
+pub use mailbox::{Census, TakeCensus};
 pub use mailbox::{Committed, Delivery, HubActor, Settle, TopicChanged, TopicClosed, TopicOpened};
 
 use std::{
@@ -38,6 +40,7 @@ use crate::store::PartitionKey;
 
 /// Deliveries that may wait in a hub's mailbox; a partition that finds it full lets the hub read instead.
 const MAILBOX_DELIVERIES_MAX: usize = 4096;
+const CLOSE_GOING_AWAY: u16 = 1001;
 /// Records of all sessions of a thread on their way to their partitions.
 const IN_FLIGHT_BYTES_ALL_MAX: usize = 256 << 20;
 
@@ -52,6 +55,8 @@ pub struct Hub {
     feeds: RefCell<HashMap<PartitionKey, Rc<Feed>>>,
     patterns: RefCell<Vec<Rc<Following>>>,
     in_flight_bytes: Cell<usize>,
+    /// The broker shuts down, and the sessions were told.
+    said_goodbye: Cell<bool>,
     /// Sessions that are not read from until less is in flight.
     starved: RefCell<Vec<Rc<Conn>>>,
 }
@@ -65,6 +70,7 @@ impl Hub {
             feeds: RefCell::default(),
             patterns: RefCell::default(),
             in_flight_bytes: Cell::new(0),
+            said_goodbye: Cell::new(false),
             starved: RefCell::default(),
         }
     }
@@ -92,6 +98,11 @@ impl Hub {
     /// Takes a connection in.
     pub fn add(&self, conn: Rc<Conn>) {
         self.conns.borrow_mut().insert(conn.id, conn);
+    }
+
+    /// Whether the sessions were told that the broker shuts down; one that begins now must be as well.
+    pub fn has_said_goodbye(&self) -> bool {
+        self.said_goodbye.get()
     }
 
     /// Forgets a connection and ends what it follows.
@@ -160,6 +171,7 @@ impl Hub {
             .set(self.in_flight_bytes.get().saturating_sub(bytes));
         if self.in_flight_bytes.get() < IN_FLIGHT_BYTES_ALL_MAX {
             for conn in self.starved.take() {
+                conn.is_starved.set(false);
                 conn.wake();
             }
         }
@@ -174,7 +186,10 @@ impl Hub {
             return false;
         }
         if self.in_flight_bytes.get() >= IN_FLIGHT_BYTES_ALL_MAX {
-            self.starved.borrow_mut().push(conn.clone());
+            // Once, however often its task looks.
+            if !conn.is_starved.replace(true) {
+                self.starved.borrow_mut().push(conn.clone());
+            }
             return false;
         }
         true
@@ -249,6 +264,20 @@ impl Hub {
             }
         }
         conn.push(frames.finish());
+        self.close_if_settled(&conn);
+    }
+
+    /// Tells a session that the broker shuts down.
+    pub fn say_goodbye(&self, conn: &Conn) {
+        conn.reply(|buffer| ServerFrame::goaway_shutdown().push(buffer));
+        self.close_if_settled(conn);
+    }
+
+    /// Closes a session when the broker shuts down, but not before its publishes are answered.
+    fn close_if_settled(&self, conn: &Conn) {
+        if self.said_goodbye.get() && conn.in_flight_bytes.get() == 0 {
+            conn.close(CLOSE_GOING_AWAY, "shutting down");
+        }
     }
 
     fn topic_opened(self: &Rc<Self>, topic: &Arc<Topic>) {
@@ -270,7 +299,7 @@ impl Hub {
     }
 
     /// Announces partitions that came after the subscription, and follows them from their first record.
-    fn follow_new_parts(self: &Rc<Self>, following: &Rc<Following>, topic: &Arc<Topic>) {
+    pub fn follow_new_parts(self: &Rc<Self>, following: &Rc<Following>, topic: &Arc<Topic>) {
         let parts = topic.partitions();
         let new: Vec<_> = parts.iter().filter(|part| !following.follows(part)).collect();
         if new.is_empty() || following.ended.get() {

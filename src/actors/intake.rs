@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use actix::Addr;
 use callboard_core::{
     partition::{Draft, DraftEntry},
     record::RecordParts,
@@ -20,7 +19,6 @@ use callboard_protocol::{
 use super::{
     append::{Append, Keep, Origin, Receipt, Reply, Slot},
     directory::{PartitionRef, Topic},
-    partition::PartitionActor,
 };
 
 /// A draft is sent on when it holds this much, so that one publisher can not make a huge batch.
@@ -204,21 +202,23 @@ impl OpenDraft {
         self.replies.iter().map(index).collect()
     }
 
-    /// Bytes that will be in flight.
+    /// Bytes that will be in flight: with what goes along with each record, which is more than a small
+    /// record has itself.
     pub fn bytes(&self) -> usize {
-        self.draft.records.len()
+        let each = size_of::<Reply>() + size_of::<DraftEntry>();
+        self.draft.records.len() + self.replies.len() * each
     }
 
-    /// The message, and the actor to send it to; `None` if the partition has none just now, and then
-    /// the receipt has answered.
-    pub fn into_append(self, origin: Origin) -> Option<(Addr<PartitionActor>, Append)> {
-        let receipt = Receipt::new(origin, self.part.clone(), self.draft.records.len(), self.replies);
+    /// The message, and the partition to send it to.
+    pub fn into_append(self, origin: Origin) -> (Arc<PartitionRef>, Append) {
+        let bytes = self.bytes();
+        let receipt = Receipt::new(origin, self.part.clone(), bytes, self.replies);
         let append = Append {
             draft: self.draft,
             ack: self.ack,
             keep: self.keep,
             receipt,
         };
-        self.part.addr().map(|addr| (addr, append))
+        (self.part, append)
     }
 }

@@ -7,10 +7,10 @@
 
 mod mailbox;
 
-#[cfg(test)]
-pub use mailbox::InjectPanic;
 use mailbox::StoreEvent;
 pub use mailbox::{Adopt, Close, Configure, Watch};
+#[cfg(test)]
+pub use mailbox::{InjectPanic, Stall};
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -137,7 +137,10 @@ impl PartitionActor {
             commits: Box::new(move |event| addr.do_send(StoreEvent(event))),
         });
         ctx.wait(opened.into_actor(self).map(|opened, actor, ctx| match opened {
-            Ok(Ok(opened)) => actor.opened(opened),
+            Ok(Ok(opened)) => {
+                actor.opened(opened);
+                actor.retry_missed(ctx);
+            }
             Ok(Err(error)) => actor.open_later(&error.to_string(), ctx),
             Err(_) => actor.open_later("the store gave no answer", ctx),
         }));

@@ -175,8 +175,12 @@ impl PlainSubscription {
 
     /// One step of catching up.
     fn step(self: &Rc<Self>, hub: &Rc<Hub>) -> Step {
+        if self.feed.topic.is_deleted() {
+            // A pattern goes on without it; its log may fail for ever.
+            return Step::Rest;
+        }
         let end = self.feed.end.get();
-        let next = self.state.borrow().next();
+        let mut next = self.state.borrow().next();
         if next >= end {
             self.state.borrow_mut().advance(next, 0, end);
             self.overflowed.set(false);
@@ -190,8 +194,9 @@ impl PlainSubscription {
             let newest = Offset(end.0 - 1);
             let count = self.state.borrow_mut().skip_to(newest);
             self.skipped(count, newest, "overflow");
-            self.overflowed.set(false);
-            return Step::Again;
+            // Read at once, and skipped again if more comes before it is live: what came after a jump
+            // is not history that it asked for.
+            next = newest;
         }
         let Some(log) = self.feed.part.log() else {
             return Step::Rest;
@@ -205,6 +210,7 @@ impl PlainSubscription {
             return self.give(&page);
         }
         self.reading.set(true);
+        self.conn().is_reading.set(true);
         let page = hub.shared.readers.run(move || log.read(next, bytes_max));
         let (subscription, hub) = (self.clone(), hub.clone());
         actix_rt::spawn(async move {
@@ -215,6 +221,11 @@ impl PlainSubscription {
     }
 
     async fn read_done(self: Rc<Self>, page: Option<Result<Page, StoreError>>, hub: &Rc<Hub>) {
+        self.conn().is_reading.set(false);
+        if !matches!(page, Some(Ok(_))) {
+            // What else the session follows does not wait until this is tried again.
+            pump(self.conn(), hub);
+        }
         match page {
             Some(Ok(page)) if !self.following.ended.get() => {
                 self.give(&page);
@@ -313,7 +324,7 @@ impl PlainSubscription {
 
 /// Lets the subscriptions of a connection that are behind read, in turn, while its outbox has room.
 pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
-    while conn.has_drained() {
+    while conn.has_drained() && !conn.is_reading.get() {
         let Some(subscription) = conn.behind.borrow_mut().pop_front() else {
             return;
         };

@@ -12,12 +12,13 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
 use actix::prelude::*;
 use actix_http::ws::{OpCode, Parser};
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use callboard_protocol::{
     ErrorCode,
     error::Refusal,
@@ -29,9 +30,9 @@ use futures_util::Stream;
 use super::{
     append::{Append, Origin},
     conn::{Conn, Phase},
+    directory::PartitionRef,
     hub::Hub,
     intake::{Intake, Placing},
-    partition::PartitionActor,
     wire::{Format, pong_frame},
 };
 
@@ -66,7 +67,18 @@ pub struct SessionActor {
     /// Why the topic that a waiting frame needs is not to be had.
     denied: Option<Refusal>,
     /// Appends that found a mailbox full, in order.
-    unsent: VecDeque<(Addr<PartitionActor>, Append)>,
+    unsent: VecDeque<(Arc<PartitionRef>, Append)>,
+    /// Why nothing is handled just now, if it is for the client's sake.
+    hold: Hold,
+}
+
+/// Whether the client must take replies before more is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// No.
+    None,
+    /// Its outbox is full of them.
+    Replies,
 }
 
 /// Whose memory bytes that were read lie in.
@@ -90,31 +102,38 @@ enum Flow {
 }
 
 impl SessionActor {
-    /// Starts a session on this thread.
-    pub fn start_on(hub: Rc<Hub>, conn: Rc<Conn>) {
+    /// Starts a session on this thread; `came` is what the client sent right behind its handshake.
+    pub fn start_on(hub: Rc<Hub>, conn: Rc<Conn>, came: BytesMut) {
         hub.add(conn.clone());
         conn.reply(|buffer| {
             ServerFrame::welcome(conn.session.to_string(), hub.shared.settings.heartbeat_ms).push(buffer);
         });
+        if hub.has_said_goodbye() {
+            // Its handshake was under way when the others were told.
+            hub.say_goodbye(&conn);
+        }
         Self {
             hub,
             conn,
             intake: Intake::default(),
-            unread: BytesMut::new(),
+            // Copied, because it lies in the large buffer of the HTTP stack.
+            unread: BytesMut::from(&came[..]),
             lines: BytesMut::new(),
             fragments: None,
             placing: None,
             denied: None,
             unsent: VecDeque::new(),
+            hold: Hold::None,
         }
         .start();
     }
 
     fn came(&mut self, data: BytesMut, ctx: &mut Context<Self>) {
-        self.conn.is_active.set(true);
         if self.conn.phase() != Phase::Open {
-            return; // Only drained, so that the Close gets through.
+            // Only drained, so that the Close gets through, and no reason to go on for ever.
+            return;
         }
+        self.conn.is_active.set(true);
         if self.unread.is_empty() {
             self.read_frames(data, Buffer::Shared, ctx);
         } else {
@@ -128,7 +147,7 @@ impl SessionActor {
     fn read_frames(&mut self, mut data: BytesMut, buffer: Buffer, ctx: &mut Context<Self>) {
         // A record takes about three quarters of its frame.
         self.intake.expect(data.len() / 4 * 3);
-        while !self.conn.paused.get() && self.conn.phase() == Phase::Open {
+        while !self.conn.paused.get() && self.conn.phase() == Phase::Open && !self.holds_for_replies() {
             if declared_len(&data).is_some_and(|length| length > MESSAGE_BYTES_MAX as u64) {
                 self.too_large();
                 break;
@@ -157,6 +176,16 @@ impl SessionActor {
         }
     }
 
+    /// Whether the client has too many replies to take before more is handled: one message may hold frames
+    /// whose replies are many times its size. Goes on when the socket has taken some.
+    fn holds_for_replies(&mut self) -> bool {
+        if self.conn.phase() == Phase::Open && !self.conn.has_room() {
+            self.hold = Hold::Replies;
+            self.conn.paused.set(true);
+        }
+        self.hold == Hold::Replies
+    }
+
     fn too_large(&mut self) {
         let refusal = Refusal::new(
             ErrorCode::FrameTooLarge,
@@ -169,27 +198,24 @@ impl SessionActor {
 
     fn ws_frame(&mut self, is_final: bool, opcode: OpCode, payload: BytesMut, ctx: &mut Context<Self>) {
         match opcode {
+            OpCode::Ping | OpCode::Pong | OpCode::Close if !is_final => {
+                self.conn
+                    .close(CLOSE_PROTOCOL, "control frames come in one piece");
+            }
             OpCode::Text if self.fragments.is_some() => {
                 self.conn
                     .close(CLOSE_PROTOCOL, "a new message began inside a fragmented one");
             }
             OpCode::Text if is_final => self.message(payload, ctx),
-            OpCode::Text => self.fragments = Some(payload),
+            // Copied, because it may lie in the buffer that all sessions share, and stay for long.
+            OpCode::Text => self.fragments = Some(BytesMut::from(&payload[..])),
             OpCode::Continue => self.fragment(is_final, &payload, ctx),
             OpCode::Binary => self.conn.close(CLOSE_UNSUPPORTED, "messages are text"),
             OpCode::Ping => self.conn.push(pong_frame(&payload)),
             OpCode::Pong => {}
             OpCode::Close => {
-                let code = payload
-                    .first_chunk()
-                    .map_or(CLOSE_NORMAL, |code| u16::from_be_bytes(*code));
-                let echo = if (1000..5000).contains(&code) {
-                    code
-                } else {
-                    CLOSE_PROTOCOL
-                };
                 self.send_drafts(ctx);
-                self.conn.close(echo, "");
+                self.conn.close(close_answer(&payload), "");
             }
             OpCode::Bad => self.conn.close(CLOSE_PROTOCOL, "unknown opcode"),
         }
@@ -214,44 +240,55 @@ impl SessionActor {
         if std::str::from_utf8(&message).is_err() {
             return self.conn.close(CLOSE_NOT_UTF8, "messages are UTF-8");
         }
-        self.handle_lines(message, ctx);
+        if message.is_empty() && self.conn.format == Format::Json {
+            self.frame("", ctx);
+        }
+        self.handle_lines(message, Buffer::Shared, ctx);
     }
 
     /// Handles the frames of a message, and keeps those that must wait.
-    fn handle_lines(&mut self, message: BytesMut, ctx: &mut Context<Self>) {
-        let text = std::str::from_utf8(&message).expect("checked when the message came");
+    fn handle_lines(&mut self, mut message: BytesMut, buffer: Buffer, ctx: &mut Context<Self>) {
         let mut start = 0;
-        while start < text.len() {
+        while start < message.len() {
             let end = match self.conn.format {
-                Format::Json => text.len(),
-                Format::Ndjson => text[start..]
-                    .find('\n')
-                    .map_or(text.len(), |length| start + length),
+                Format::Json => message.len(),
+                Format::Ndjson => {
+                    memchr::memchr(b'\n', &message[start..]).map_or(message.len(), |length| start + length)
+                }
             };
-            let line = &text[start..end];
-            let next = (end + 1).min(text.len());
+            // Line by line, so that frames that wait often do not have what follows looked at as often.
+            let line = std::str::from_utf8(&message[start..end]).expect("checked when the message came");
+            let next = (end + 1).min(message.len());
             if !line.trim_ascii().is_empty() || self.conn.format == Format::Json {
-                let flow = self.frame(line, ctx);
+                let flow = if self.holds_for_replies() {
+                    Flow::Again
+                } else {
+                    self.frame(line, ctx)
+                };
                 if flow != Flow::Done {
                     self.conn.paused.set(true);
-                    let rest = if flow == Flow::Again { start } else { next };
-                    self.lines = BytesMut::from(&message[rest..]);
+                    message.advance(if flow == Flow::Again { start } else { next });
+                    self.lines = match buffer {
+                        Buffer::Shared => BytesMut::from(&message[..]),
+                        Buffer::Own => message,
+                    };
                     return;
                 }
             }
             start = next;
         }
-        if text.is_empty() {
-            self.frame("", ctx);
-        }
     }
 
     /// Goes on after a wait, with the frames that waited and then with what came meanwhile.
     fn resume(&mut self, ctx: &mut Context<Self>) {
+        if !self.unsent.is_empty() {
+            // Found a full mailbox while the session waited for something else.
+            return self.send_next(ctx);
+        }
         self.conn.paused.set(false);
         let lines = std::mem::take(&mut self.lines);
         if !lines.is_empty() {
-            self.handle_lines(lines, ctx);
+            self.handle_lines(lines, Buffer::Own, ctx);
         }
         if !self.conn.paused.get() {
             let unread = std::mem::take(&mut self.unread);
@@ -270,16 +307,13 @@ impl SessionActor {
         for open in self.intake.take() {
             self.hub.hold(&self.conn, open.bytes());
             let origin = Origin::Session(self.hub.addr.clone(), self.conn.id);
-            let Some((addr, append)) = open.into_append(origin) else {
-                continue;
-            };
+            let (part, append) = open.into_append(origin);
             if self.unsent.is_empty() {
-                // A closed mailbox drops the append, and its receipt answers.
-                if let Err(SendError::Full(append)) = addr.try_send(append) {
-                    self.unsent.push_back((addr, append));
+                if let Some(append) = part.try_send(append) {
+                    self.unsent.push_back((part, append));
                 }
             } else {
-                self.unsent.push_back((addr, append));
+                self.unsent.push_back((part, append));
             }
         }
         if !self.unsent.is_empty() && !self.conn.paused.replace(true) {
@@ -289,14 +323,44 @@ impl SessionActor {
 
     /// Waits for a full mailbox, and then sends the next append that waits.
     fn send_next(&mut self, ctx: &mut Context<Self>) {
-        let Some((addr, append)) = self.unsent.pop_front() else {
+        let Some((part, append)) = self.unsent.pop_front() else {
             return self.resume(ctx);
         };
-        let sent = addr
-            .send(append)
-            .into_actor(self)
-            .map(|_, session, ctx| session.send_next(ctx));
-        ctx.spawn(sent);
+        // Without an actor the append is dropped, and its receipt answers.
+        let sent = part.addr().map(|addr| addr.send(append));
+        let sent = async move {
+            if let Some(sent) = sent {
+                let _ = sent.await;
+            }
+        };
+        ctx.spawn(
+            sent.into_actor(self)
+                .map(|(), session, ctx| session.send_next(ctx)),
+        );
+    }
+}
+
+/// The code that answers a client's Close.
+///
+/// Source: RFC 6455, sections 5.5.1 and 7.4.
+fn close_answer(payload: &[u8]) -> u16 {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() {
+            CLOSE_NORMAL
+        } else {
+            CLOSE_PROTOCOL
+        };
+    };
+    match u16::from_be_bytes(*code) {
+        code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => {
+            if std::str::from_utf8(reason).is_ok() {
+                code
+            } else {
+                CLOSE_NOT_UTF8
+            }
+        }
+        // Nobody's, or one that says that there was none and is never sent.
+        _ => CLOSE_PROTOCOL,
     }
 }
 
@@ -321,6 +385,8 @@ impl Actor for SessionActor {
             hub: self.hub.clone(),
             conn: self.conn.clone(),
         });
+        let came = std::mem::take(&mut self.unread);
+        self.read_frames(came, Buffer::Own, ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -385,6 +451,10 @@ impl StreamHandler<SocketEvent> for SessionActor {
             SocketEvent::Came(data) => self.came(data, ctx),
             SocketEvent::Writable => {
                 self.conn.flush();
+                if self.hold == Hold::Replies && self.conn.has_room() {
+                    self.hold = Hold::None;
+                    self.resume(ctx);
+                }
                 super::plain::pump(&self.conn, &self.hub);
             }
         }

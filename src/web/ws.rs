@@ -35,7 +35,9 @@ pub async fn upgrade(
     hub: Rc<Hub>,
     rules: Rc<OriginRules>,
 ) {
-    let mut stream = framed.into_parts().io;
+    let parts = framed.into_parts();
+    // What the HTTP codec has read beyond the request are frames of the client's already.
+    let (mut stream, came) = (parts.io, parts.read_buf);
     let outcome = accept(&request, &hub, &rules);
     let head = match &outcome {
         Ok((_, head)) => head,
@@ -64,7 +66,7 @@ pub async fn upgrade(
         format,
         now: clock::now(),
     };
-    SessionActor::start_on(hub, Rc::new(Conn::new(parts)));
+    SessionActor::start_on(hub, Rc::new(Conn::new(parts)), came);
 }
 
 /// Checks the request and makes the head of its answer.
@@ -145,7 +147,7 @@ fn problem(status: StatusCode, code: ErrorCode, detail: &str) -> Vec<u8> {
     let mut answer = Vec::new();
     write!(
         answer,
-        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nsec-websocket-version: 13\r\nconnection: close\r\n\r\n{body}",
         body.len(),
     )
     .expect("writing to memory does not fail");

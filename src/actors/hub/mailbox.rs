@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use callboard_protocol::{Offset, server::ServerFrame};
+use callboard_protocol::Offset;
 
 use super::Hub;
 use crate::actors::{
@@ -14,7 +14,6 @@ use crate::actors::{
     wire::Format,
 };
 
-const CLOSE_GOING_AWAY: u16 = 1001;
 const CLOSE_POLICY: u16 = 1008;
 
 /// The mailbox of a [`Hub`].
@@ -166,12 +165,60 @@ impl Handler<Goodbye> for HubActor {
     type Result = ();
 
     fn handle(&mut self, _: Goodbye, _: &mut Self::Context) {
+        self.0.said_goodbye.set(true);
         for conn in self.0.conns() {
-            conn.reply(|buffer| ServerFrame::goaway_shutdown().push(buffer));
-            conn.close(CLOSE_GOING_AWAY, "shutting down");
+            self.0.say_goodbye(&conn);
         }
         for feed in self.0.feeds.borrow().values() {
             feed.listeners.wake(None);
+        }
+    }
+}
+
+/// What a hub and its thread still hold.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
+pub struct Census {
+    conns: usize,
+    feeds: usize,
+    patterns: usize,
+    /// As the hub counts them.
+    pub in_flight_bytes: usize,
+    /// Connections in memory, whoever holds them.
+    conns_in_memory: usize,
+}
+
+#[cfg(test)]
+impl Census {
+    /// The sum of both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            conns: self.conns + other.conns,
+            feeds: self.feeds + other.feeds,
+            patterns: self.patterns + other.patterns,
+            in_flight_bytes: self.in_flight_bytes + other.in_flight_bytes,
+            conns_in_memory: self.conns_in_memory + other.conns_in_memory,
+        }
+    }
+}
+
+/// Asks for the [`Census`].
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "Census")]
+pub struct TakeCensus;
+
+#[cfg(test)]
+impl Handler<TakeCensus> for HubActor {
+    type Result = Census;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Self::Result {
+        Census {
+            conns: self.0.conns.borrow().len(),
+            feeds: self.0.feeds.borrow().len(),
+            patterns: self.0.patterns.borrow().len(),
+            in_flight_bytes: self.0.in_flight_bytes.get(),
+            conns_in_memory: crate::actors::conn::IN_MEMORY.get(),
         }
     }
 }

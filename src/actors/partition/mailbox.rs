@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Appends that may wait in a partition's mailbox; a session whose append finds it full waits itself.
-const MAILBOX_APPENDS_MAX: usize = 4096;
+const MAILBOX_APPENDS_MAX: usize = if cfg!(test) { 4 } else { 4096 };
 /// How long a deleted topic's partition still answers who had not heard of it.
 const CLOSE_DELAY: Duration = Duration::from_secs(2);
 
@@ -153,6 +153,27 @@ impl Handler<InjectPanic> for PartitionActor {
 
     fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
         panic!("injected");
+    }
+}
+
+/// Blocks the actor's thread until something is sent, so that its mailbox fills.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stall {
+    /// Told when it is blocked.
+    pub blocked: tokio::sync::oneshot::Sender<()>,
+    /// Ends it.
+    pub may_go: std::sync::mpsc::Receiver<()>,
+}
+
+#[cfg(test)]
+impl Handler<Stall> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, Stall { blocked, may_go }: Stall, _: &mut Self::Context) {
+        let _ = blocked.send(());
+        let _ = may_go.recv();
     }
 }
 

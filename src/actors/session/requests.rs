@@ -96,10 +96,12 @@ impl SessionActor {
 
     /// The topic that a frame names, created if need be and allowed.
     fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
+        // Taken in any case: it is about this frame, and must not meet a later one.
+        let denied = self.denied.take();
         if let Some(topic) = self.hub.shared.directory.get(name) {
             return Found::Topic(topic);
         }
-        if let Some(refusal) = self.denied.take() {
+        if let Some(refusal) = denied {
             return Found::Denied(refusal);
         }
         let name = match topic_name(name) {
@@ -247,7 +249,16 @@ impl SessionActor {
         let starts = self.hub.shared.readers.run(move || pages::starts(&asked, &from));
         ctx.spawn(starts.into_actor(self).map(move |starts, session, ctx| {
             match starts.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
-                Ok(starts) => session.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts),
+                // The hub has told those who followed it by then, and will not tell this one.
+                Ok(_) if topic.is_deleted() => {
+                    let refusal = Refusal::new(ErrorCode::TopicNotFound, "the topic was deleted");
+                    session.refuse(id.as_ref(), &refusal);
+                }
+                Ok(starts) => {
+                    let following = session.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts);
+                    // Those that came while the others were looked at.
+                    session.hub.follow_new_parts(&following, &topic);
+                }
                 Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
             }
             session.resume(ctx);
@@ -279,7 +290,7 @@ impl SessionActor {
         subscribe: &Subscribe,
         topic: &Arc<Topic>,
         starts: &Starts,
-    ) {
+    ) -> Rc<Following> {
         if let Some(id) = id {
             let (name, epoch, offsets) = (&topic.name, &topic.epoch, &starts.offsets);
             let recovered = starts.recovered;
@@ -297,6 +308,7 @@ impl SessionActor {
         let following = self.follow(subscribe, None);
         self.attach(&following, topic, starts);
         pump(&self.conn, &self.hub);
+        following
     }
 
     fn attach(&self, following: &Rc<Following>, topic: &Arc<Topic>, starts: &Starts) {
