@@ -1,5 +1,10 @@
 //! What must hold of the actors together, over real sockets: panics, slow sessions, acks.
 
+mod cold;
+mod raw;
+mod sessions;
+mod websocket;
+
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use actix::prelude::*;
@@ -9,7 +14,10 @@ use callboard_client::{
 use tokio::sync::oneshot;
 
 use super::{Settings, Shared, broker::BrokerActor, gateway, partition::InjectPanic, readers::Readers};
-use crate::{store::memory::MemoryStore, web::server};
+use crate::{
+    store::{Store, memory::MemoryStore},
+    web::server,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,13 +29,16 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::start_on(Arc::new(MemoryStore::new()), true).await
+    }
+
+    async fn start_on(store: Arc<dyn Store>, auto_create: bool) -> Self {
         let settings = Settings {
-            auto_create: true,
+            auto_create,
             memory_only: true,
             heartbeat_ms: 15_000,
             session_timeout_ms: 120_000,
         };
-        let store = Arc::new(MemoryStore::new());
         let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
         let (ready, is_ready) = oneshot::channel();
         BrokerActor::new(shared.clone(), Vec::new(), 2, ready).start();
