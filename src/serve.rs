@@ -49,8 +49,10 @@ enum ServeError {
 /// Runs the broker until SIGTERM or SIGINT.
 #[must_use]
 pub fn run(config: ServeConfig) -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn,actix_http=off"))
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("info,actix_server=warn,actix_http=off"),
+    )
+    .init();
     raise_file_limit();
     match System::new().block_on(serve(config)) {
         Ok(()) => ExitCode::SUCCESS,

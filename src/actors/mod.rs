@@ -15,7 +15,7 @@
 //! | [`hub::Committed`] | partition → hub | in the order of offsets; if the mailbox is full the hub reads instead |
 //! | [`hub::Settle`] | partition → hub | never lost; bounded by what sessions have in flight |
 //! | [`partition::Watch`] | hub → partition | answered with the end, so that nothing in between is missed |
-//! | [`partition::StoreEvent`] | store's writer → partition | at most one a flush |
+//! | `partition::mailbox::StoreEvent` | store's writer → partition | at most one a flush |
 //! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
