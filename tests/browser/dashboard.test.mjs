@@ -335,9 +335,9 @@ test("keyboard alone opens records, changes views and shows its own help", async
   const { page } = one;
   await rows(page).first().waitFor();
   await page.keyboard.press("Tab");
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the board");
+  await page.waitForFunction(() => document.activeElement.textContent === "Skip to the board");
   await page.keyboard.press("Enter");
-  assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+  await page.waitForFunction(() => document.activeElement.id === "main");
   await page.keyboard.press("j");
   await page.locator("#opened-record").waitFor();
   const opened = await page.locator("#record-title").innerText();
