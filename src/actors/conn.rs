@@ -62,6 +62,8 @@ pub struct Conn {
     /// Whether a page is being read for it on a reader thread; one at a time, so that what it is given
     /// at once is bounded.
     pub is_reading: Cell<bool>,
+    /// Whether it has had its turn of the thread and waits for the next one.
+    pub is_resting: Cell<bool>,
     /// Whether something came, or the socket took something, since the hub last looked.
     pub is_active: Cell<bool>,
     /// When the hub last saw it active.
@@ -153,6 +155,7 @@ impl Conn {
             paused: Cell::new(false),
             is_starved: Cell::new(false),
             is_reading: Cell::new(false),
+            is_resting: Cell::new(false),
             is_active: Cell::new(true),
             active_at: Cell::new(parts.now),
             pinged_at: Cell::new(parts.now),

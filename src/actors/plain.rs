@@ -30,6 +30,8 @@ use crate::store::{GapReason, Page, StoreError};
 const PAGE_BYTES: usize = 128 << 10;
 /// About how much of its backlog a conflating subscriber is read at once.
 const CONFLATE_BYTES: usize = 4 << 20;
+/// What one session is given from its backlog before the others of its thread have their turn.
+const TURN_BYTES: u64 = 1 << 20;
 /// How long to wait before a log that could not be read is tried again.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
@@ -323,8 +325,12 @@ impl PlainSubscription {
 }
 
 /// Lets the subscriptions of a connection that are behind read, in turn, while its outbox has room.
+///
+/// A socket that takes everything from a long log in memory would keep the thread for itself, so after
+/// [`TURN_BYTES`] the other sessions of the thread have theirs.
 pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
-    while conn.has_drained() && !conn.is_reading.get() {
+    let sent_before = conn.sent_bytes.get();
+    while conn.has_drained() && !conn.is_reading.get() && !conn.is_resting.get() {
         let Some(subscription) = conn.behind.borrow_mut().pop_front() else {
             return;
         };
@@ -334,8 +340,21 @@ pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
         }
         if let Step::Again = subscription.step(hub) {
             subscription.enqueue();
+            if conn.sent_bytes.get() - sent_before >= TURN_BYTES {
+                rest(subscription.following.conn.clone(), hub.clone());
+            }
         }
     }
+}
+
+/// Goes on when every other task of the thread that is ready has had its turn.
+fn rest(conn: Rc<Conn>, hub: Rc<Hub>) {
+    conn.is_resting.set(true);
+    actix_rt::spawn(async move {
+        tokio::task::yield_now().await;
+        conn.is_resting.set(false);
+        pump(&conn, &hub);
+    });
 }
 
 impl Following {

@@ -7,12 +7,13 @@ use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use callboard_core::topic::{Durability, TopicConfig};
-use callboard_protocol::{ErrorCode, PartitionId, error::Refusal};
+use callboard_protocol::{ErrorCode, PartitionId, Timestamp, error::Refusal};
 use tokio::sync::oneshot;
 
 use super::{
     Shared,
     broker::{BrokerActor, TopicDied, TopicReady},
+    clock,
     directory::{PartitionRef, Topic},
     hub::TopicChanged,
     partition::{self, Close, Configure, PartitionActor, TopicSettings},
@@ -22,6 +23,8 @@ use crate::store::{PartitionKey, Retention, StoredTopic};
 /// A partition that died is started again after this long, doubled each time up to the maximum.
 const RESTART_DELAY: Duration = Duration::from_millis(10);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
+/// So long without dying, and the next death counts as the first.
+const RAN_WELL_MS: u64 = 60_000;
 
 /// See the module.
 pub struct TopicActor {
@@ -40,7 +43,9 @@ pub struct TopicActor {
 struct Part {
     shared: Arc<PartitionRef>,
     ready: bool,
+    /// How often it died lately, and when it last did.
     deaths: u32,
+    died_at: Timestamp,
 }
 
 impl TopicActor {
@@ -59,6 +64,7 @@ impl TopicActor {
                 shared,
                 ready: true,
                 deaths: 0,
+                died_at: Timestamp(0),
             })
             .collect();
         let sentinel = Sentinel::topic(broker.clone(), stored.name.to_string());
@@ -103,6 +109,7 @@ impl TopicActor {
                 shared: part,
                 ready: false,
                 deaths: 0,
+                died_at: Timestamp(0),
             });
         }
     }
@@ -236,7 +243,11 @@ impl Handler<PartitionDied> for TopicActor {
             return;
         };
         part.ready = false;
-        part.deaths += 1;
+        let now = clock::now();
+        // One that ran well for long is not made to wait for what it did then.
+        let ran_well = now.since(part.died_at) >= RAN_WELL_MS;
+        part.deaths = if ran_well { 1 } else { part.deaths + 1 };
+        part.died_at = now;
         let delay = (RESTART_DELAY * 2u32.saturating_pow(part.deaths - 1)).min(RESTART_DELAY_MAX);
         log::error!(
             "partition {id} of {} died and is started again in {delay:?}",

@@ -310,7 +310,7 @@ fn bench_measures_both_servers_and_prints_a_ratio() {
         "--in-flight",
         "8",
         "--seconds",
-        "0.2",
+        "1",
         "--ndjson",
     ];
     let mut command = Command::new(PROGRAM);
