@@ -41,6 +41,20 @@ test("stock prices from a CSV file are seen in the dashboard", { skip }, async (
   const { partitions } = await (await broker.api("/topics/stocks")).json();
   const stored = partitions.reduce((sum, one) => sum + one.next_offset, 0);
   assert.equal(stored, lines.length - 1);
+  // What the page has seen and what its table of partitions says are the same sum.
+  await page.waitForFunction((expected) => {
+    const number = (text) => Number((text ?? "0").replace(/[^0-9]/g, ""));
+    const count = (id) => number(document.querySelector(id)?.textContent);
+    const next = [...document.querySelectorAll(".partitions tbody td:nth-child(4)")].map((cell) => number(cell.textContent));
+    return count("#received") + count("#skipped") === expected && next.reduce((sum, each) => sum + each, 0) === expected;
+  }, stored);
+  for (const each of new Set(lines.slice(1).map((line) => line.split(",")[0]))) {
+    await page.getByLabel("Filter by text").fill(`"symbol":"${each}"`);
+    await page.waitForFunction((wanted) => {
+      const rows = [...document.querySelectorAll(".log tbody tr:not(.spacer)")];
+      return rows.length > 0 && rows.every((shown) => shown.textContent.includes(wanted));
+    }, `"symbol":"${each}"`);
+  }
   assert.deepEqual(watched.unexpected(), []);
   await watched.shot("stocks");
 });
