@@ -1,6 +1,6 @@
 // Keyboard shortcuts: one table, which the help sheet prints. Views add theirs while they are on the page.
 
-import { useEffect } from "../vendor/preact-hooks.js";
+import { useLayoutEffect } from "../vendor/preact-hooks.js";
 
 const bindings = new Map();
 let pending = null;
@@ -14,7 +14,8 @@ export function bind(keys, what, run) {
 
 /** Binds while the component is on the page: `{keys: [what, run]}`. */
 export function useKeys(table) {
-  useEffect(() => {
+  // Not after the next paint, as an ordinary effect: a key pressed before it would meet what stood there before.
+  useLayoutEffect(() => {
     const undo = Object.entries(table).map(([keys, [what, run]]) => bind(keys, what, run));
     return () => undo.forEach((one) => one());
   });
