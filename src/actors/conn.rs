@@ -170,6 +170,12 @@ impl Conn {
         }
     }
 
+    /// Whether the socket holds small messages back until the one before is acknowledged.
+    #[cfg(test)]
+    pub fn holds_back(&self) -> bool {
+        !self.stream.nodelay().is_ok_and(|nodelay| nodelay)
+    }
+
     /// Bytes that wait for the socket.
     pub fn buffered_bytes(&self) -> usize {
         self.outbox_bytes.get()

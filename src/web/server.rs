@@ -60,7 +60,13 @@ pub fn start(
                 .wrap(from_fn(access::guard));
             HttpService::build()
                 .client_request_timeout(HEAD_TIMEOUT)
-                .tcp_nodelay(true)
+                // The builder's own `tcp_nodelay` does nothing for a service of HTTP/1 alone, and a record
+                // must never wait for the acknowledgement of the one before.
+                .on_connect_ext(|stream: &TcpStream, _| {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        log::warn!("a socket may hold small messages back: {error}");
+                    }
+                })
                 .upgrade(upgrade_service(shared, rules))
                 .h1(map_config(app, move |_| AppConfig::default()))
                 .tcp()

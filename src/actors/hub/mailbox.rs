@@ -179,7 +179,9 @@ impl Handler<Goodbye> for HubActor {
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, actix::MessageResponse)]
 pub struct Census {
-    conns: usize,
+    pub conns: usize,
+    /// Those whose sockets hold small messages back.
+    pub conns_holding_back: usize,
     feeds: usize,
     patterns: usize,
     /// As the hub counts them.
@@ -194,6 +196,7 @@ impl Census {
     pub fn and(self, other: Self) -> Self {
         Self {
             conns: self.conns + other.conns,
+            conns_holding_back: self.conns_holding_back + other.conns_holding_back,
             feeds: self.feeds + other.feeds,
             patterns: self.patterns + other.patterns,
             in_flight_bytes: self.in_flight_bytes + other.in_flight_bytes,
@@ -215,6 +218,7 @@ impl Handler<TakeCensus> for HubActor {
     fn handle(&mut self, _: TakeCensus, _: &mut Self::Context) -> Self::Result {
         Census {
             conns: self.0.conns.borrow().len(),
+            conns_holding_back: self.0.conns().iter().filter(|conn| conn.holds_back()).count(),
             feeds: self.0.feeds.borrow().len(),
             patterns: self.0.patterns.borrow().len(),
             in_flight_bytes: self.0.in_flight_bytes.get(),

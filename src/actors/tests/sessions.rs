@@ -341,20 +341,34 @@ async fn closed_sessions_leave_nothing_behind() {
     }
     let wait = async {
         loop {
-            let mut all = Census::default();
-            for worker in broker.shared.workers().iter() {
-                all = all.and(worker.hub.send(TakeCensus).await.unwrap());
-            }
-            if all == Census::default() {
+            if census(&broker).await == Census::default() {
                 return;
             }
-            log::debug!("{all:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, wait)
         .await
         .expect("something is left");
+}
+
+/// What all hubs hold together.
+async fn census(broker: &Running) -> Census {
+    let mut all = Census::default();
+    for worker in broker.shared.workers().iter() {
+        all = all.and(worker.hub.send(TakeCensus).await.unwrap());
+    }
+    all
+}
+
+/// The HTTP library's own setting is not applied to a listener of HTTP/1 alone, and then each record waited
+/// up to 40 ms for the acknowledgement of the one before.
+#[actix_rt::test]
+async fn no_socket_holds_small_messages_back() {
+    let broker = Running::start().await;
+    let clients = [broker.client().await, broker.client().await];
+    let all = census(&broker).await;
+    assert_eq!((all.conns, all.conns_holding_back), (clients.len(), 0));
 }
 
 #[actix_rt::test]
