@@ -333,11 +333,11 @@ impl Hub {
                 .push(buffer);
             }
         };
-        following.conn.reply(frame_bytes);
         for part in new {
             let from = offsets.get(&part.id).copied().unwrap_or_default();
             following.attach(self, topic, part, from);
         }
+        following.conn.reply(frame_bytes);
         pump(&following.conn, self);
     }
 

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io::{BufReader, Read as _, Write as _},
     net::TcpStream,
+    time::Instant,
 };
 
 use serde_json::Value;
@@ -102,8 +103,9 @@ impl Socket {
         self.send_frame(TEXT, text.as_bytes());
     }
 
-    /// The next thing that comes; Pings and Pongs are passed over.
+    /// The next thing that comes; Pings and Pongs are passed over, but not for ever.
     pub fn next(&mut self) -> Incoming {
+        let began = Instant::now();
         loop {
             if let Some(frame) = self.waiting.pop_front() {
                 return Incoming::Frame(frame);
@@ -119,7 +121,7 @@ impl Socket {
                         .map(|line| serde_json::from_slice::<Value>(line).unwrap()),
                 ),
                 0x8 => return Incoming::Close(body.first_chunk().map(|code| u16::from_be_bytes(*code))),
-                0x9 | 0xA => {}
+                0x9 | 0xA => assert!(began.elapsed() < PATIENCE, "nothing but Pings came"),
                 other => panic!("a message with opcode {other}"),
             }
         }

@@ -389,6 +389,19 @@ fn record_that_is_never_stored_reaches_those_who_listen_and_takes_no_offset() {
 }
 
 #[test]
+fn subscription_that_was_just_answered_misses_no_record_that_is_never_stored() {
+    let (_data, broker) = broker();
+    let (mut client, mut publisher) = (broker.connect(), broker.connect());
+    // There is no log to read it from, so each topic is one chance to come too late.
+    for round in 0..60 {
+        let topic = format!("t{round}");
+        ask(&mut client, json!({"type": "subscribe", "topic": topic}));
+        publish(&mut publisher, &topic, json!({"ttl_ms": 0, "payload": round}));
+        assert_eq!(message(&mut client)["payload"], round);
+    }
+}
+
+#[test]
 fn credit_holds_back_and_lets_go_by_the_record_over_all_partitions() {
     let (_data, broker) = broker();
     let mut client = broker.connect();

@@ -291,6 +291,10 @@ impl SessionActor {
         topic: &Arc<Topic>,
         starts: &Starts,
     ) -> Rc<Following> {
+        // Before the answer: who publishes because of it comes after us at the partition, so that even a
+        // record that is never stored finds this subscription.
+        let following = self.follow(subscribe, None);
+        self.attach(&following, topic, starts);
         if let Some(id) = id {
             let (name, epoch, offsets) = (&topic.name, &topic.epoch, &starts.offsets);
             let recovered = starts.recovered;
@@ -305,8 +309,6 @@ impl SessionActor {
                 .push(buffer);
             });
         }
-        let following = self.follow(subscribe, None);
-        self.attach(&following, topic, starts);
         pump(&self.conn, &self.hub);
         following
     }
@@ -380,6 +382,13 @@ impl SessionActor {
                 (topic.name.clone(), followed)
             })
             .collect();
+        // Before the answer, for the same reason as with a single topic.
+        let following = self.follow(subscribe, Some(pattern));
+        for (topic, starts) in matching.iter().zip(starts) {
+            if !topic.is_deleted() {
+                self.attach(&following, topic, starts);
+            }
+        }
         if let Some(id) = id {
             let target = &*subscribe.topic;
             self.conn.reply(|buffer| {
@@ -390,12 +399,6 @@ impl SessionActor {
                 }
                 .push(buffer);
             });
-        }
-        let following = self.follow(subscribe, Some(pattern));
-        for (topic, starts) in matching.iter().zip(starts) {
-            if !topic.is_deleted() {
-                self.attach(&following, topic, starts);
-            }
         }
         self.hub.add_pattern(following.clone());
         // Those that came while the others were looked at.
