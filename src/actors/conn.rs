@@ -66,10 +66,10 @@ pub struct Conn {
     pub is_resting: Cell<bool>,
     /// Whether something came, or the socket took something, since the hub last looked.
     pub is_active: Cell<bool>,
-    /// When the hub last saw it active.
-    pub active_at: Cell<Timestamp>,
-    /// When it was last pinged.
-    pub pinged_at: Cell<Timestamp>,
+    /// For how long the hub has seen it quiet.
+    pub quiet_ms: Cell<u64>,
+    /// How long ago it was pinged, while it is quiet.
+    pub unpinged_ms: Cell<u64>,
     /// Frames that came.
     pub received: Cell<u64>,
     /// Bytes that the socket took.
@@ -157,8 +157,8 @@ impl Conn {
             is_reading: Cell::new(false),
             is_resting: Cell::new(false),
             is_active: Cell::new(true),
-            active_at: Cell::new(parts.now),
-            pinged_at: Cell::new(parts.now),
+            quiet_ms: Cell::new(0),
+            unpinged_ms: Cell::new(0),
             received: Cell::new(0),
             sent_bytes: Cell::new(0),
             stream: parts.stream,

@@ -29,7 +29,6 @@ use callboard_protocol::{
 use super::{
     Shared,
     append::{ConnId, Settled, Slot},
-    clock,
     conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
@@ -41,6 +40,8 @@ use crate::store::PartitionKey;
 /// Deliveries that may wait in a hub's mailbox; a partition that finds it full lets the hub read instead.
 const MAILBOX_DELIVERIES_MAX: usize = 4096;
 const CLOSE_GOING_AWAY: u16 = 1001;
+/// How long a peer may take to answer a Close.
+const CLOSE_TIME_MS: u64 = 2_000;
 /// Records of all sessions of a thread on their way to their partitions.
 const IN_FLIGHT_BYTES_ALL_MAX: usize = 256 << 20;
 
@@ -394,23 +395,27 @@ impl Hub {
         }
     }
 
-    /// Pings who is quiet and gives up who is dead.
-    fn look_after_sessions(&self) {
+    /// Pings who is quiet and gives up who is dead. Called once every `tick_ms`.
+    ///
+    /// Time is counted in these calls and not by a clock: a machine that slept, or stood still under load,
+    /// must not take its sessions for dead before it has pinged them.
+    fn look_after_sessions(&self, tick_ms: u64) {
         let settings = &self.shared.settings;
-        let now = clock::now();
         for conn in self.conns() {
             if conn.is_active.replace(false) {
-                conn.active_at.set(now);
-                conn.pinged_at.set(now);
+                conn.quiet_ms.set(0);
+                conn.unpinged_ms.set(0);
                 continue;
             }
-            let quiet_ms = now.since(conn.active_at.get());
-            if quiet_ms >= settings.session_timeout_ms
-                || (conn.phase() == Phase::Closing && quiet_ms >= 2_000)
+            conn.quiet_ms.set(conn.quiet_ms.get() + tick_ms);
+            conn.unpinged_ms.set(conn.unpinged_ms.get() + tick_ms);
+            let is_closing = conn.phase() == Phase::Closing;
+            if conn.quiet_ms.get() >= settings.session_timeout_ms
+                || (is_closing && conn.quiet_ms.get() >= CLOSE_TIME_MS)
             {
                 conn.die();
-            } else if now.since(conn.pinged_at.get()) >= settings.heartbeat_ms {
-                conn.pinged_at.set(now);
+            } else if conn.unpinged_ms.get() >= settings.heartbeat_ms {
+                conn.unpinged_ms.set(0);
                 conn.ping();
             }
         }

@@ -25,8 +25,10 @@ impl Actor for HubActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         let settings = &self.0.shared.settings;
         let shortest_ms = settings.heartbeat_ms.min(settings.session_timeout_ms);
-        let tick = Duration::from_millis((shortest_ms / 4).clamp(50, 1000));
-        ctx.run_interval(tick, |actor, _| actor.0.look_after_sessions());
+        let tick_ms = (shortest_ms / 4).clamp(50, 1000);
+        ctx.run_interval(Duration::from_millis(tick_ms), move |actor, _| {
+            actor.0.look_after_sessions(tick_ms);
+        });
     }
 }
 
