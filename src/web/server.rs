@@ -4,13 +4,7 @@
 //! the HTTP stack. actix-web would keep its dispatcher with two buffers for the life of each WebSocket; this
 //! way an idle one costs its actor and nothing more.
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use actix_codec::Framed;
@@ -107,12 +101,4 @@ fn upgrade_service(
         }
     })
     .map_init_err(|_: ()| ())
-}
-
-/// Where a listener listens.
-///
-/// # Errors
-/// When the operating system does not say.
-pub fn address(listener: &TcpListener) -> io::Result<SocketAddr> {
-    listener.local_addr()
 }

@@ -20,7 +20,6 @@ use super::{Flow, SessionActor};
 use crate::actors::{
     append::{Reply, Slot},
     broker::{GetTopic, Want},
-    clock,
     conn::PendingPublish,
     directory::Topic,
     gateway,
@@ -462,13 +461,10 @@ impl SessionActor {
             );
         };
         let (offset, limit) = (fetch.offset, pages::page_limit(fetch.limit));
-        let page = self
-            .hub
-            .shared
-            .readers
-            .run(move || pages::fetch(&*log, offset, limit, clock::now()));
+        let shared = self.hub.shared.clone();
+        let page = async move { pages::fetch_page(&shared.readers, log, offset, limit).await };
         ctx.spawn(page.into_actor(self).map(move |page, session, ctx| {
-            match page.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
+            match page {
                 Ok(page) => session.conn.reply(|buffer| {
                     server::messages(
                         buffer,
