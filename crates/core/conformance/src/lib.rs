@@ -5,6 +5,7 @@
 //! export that Node calls (`xtask/wasm/run.mjs`). Seeds are fixed: a failure names its seed and comes
 //! again. A new scenario is a `pub fn` in its module and a line in the list below.
 
+pub mod group_log;
 pub mod partition;
 pub mod pattern;
 pub mod position;
@@ -43,6 +44,13 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    group_log:
+        every_entry_comes_back_as_it_was_pushed
+        runs_of_members_that_take_turns_are_merged
+        runs_pass_no_entry_of_another_kind
+        merging_changes_nothing_for_any_one_record
+        hurt_entries_are_errors_and_never_a_panic
+        entries_are_encoded_as_documented;
     partition:
         random_schedules_agree_with_the_naive_partition
         plain_draft_becomes_the_batch_without_a_copy
