@@ -93,6 +93,7 @@ impl TopicActor {
         Retention {
             age_ms: self.config.retention_ms,
             bytes: self.config.retention_bytes,
+            before: None,
         }
     }
 

@@ -238,6 +238,9 @@ pub struct Retention {
     pub age_ms: Option<u64>,
     /// The oldest records beyond this size may go.
     pub bytes: Option<u64>,
+    /// Records before this offset may go, because a later one says all that they said. Nothing is laid
+    /// down early for its sake.
+    pub before: Option<Offset>,
 }
 
 /// The committed records of one partition. Shared by all threads.
