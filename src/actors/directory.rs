@@ -3,7 +3,7 @@
 //! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -12,9 +12,13 @@ use std::{
 
 use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
-use callboard_protocol::{Epoch, Offset, PartitionId, TopicName, server::MessagePrefix};
+use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
 
-use super::{append::Append, partition::PartitionActor};
+use super::{
+    append::Append,
+    group::handle::{GroupPart, GroupRef},
+    partition::PartitionActor,
+};
 use crate::store::{Log, PartitionKey, TopicId};
 
 /// The topics by name.
@@ -93,6 +97,7 @@ pub struct Topic {
     pub epoch: Epoch,
     config: RwLock<Arc<TopicConfig>>,
     partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
+    groups: RwLock<BTreeMap<GroupName, Arc<GroupRef>>>,
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
@@ -112,6 +117,7 @@ impl Topic {
             epoch,
             config: RwLock::new(Arc::new(config)),
             partitions: RwLock::new(partitions.into()),
+            groups: RwLock::default(),
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
@@ -139,6 +145,45 @@ impl Topic {
     pub(super) fn set_partitions(&self, partitions: Vec<Arc<PartitionRef>>) {
         *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = partitions.into();
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Its groups, by name.
+    pub fn groups(&self) -> Vec<Arc<GroupRef>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.values().cloned().collect()
+    }
+
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Option<Arc<GroupRef>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.get(name).cloned()
+    }
+
+    pub(super) fn add_group(&self, group: Arc<GroupRef>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(group.name.clone(), group);
+        drop(groups);
+        self.wire_groups();
+    }
+
+    pub(super) fn remove_group(&self, name: &str) -> Option<Arc<GroupRef>> {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.remove(name);
+        drop(groups);
+        self.wire_groups();
+        group
+    }
+
+    /// Lets each partition know who works on its records.
+    pub(super) fn wire_groups(&self) {
+        let (groups, parts) = (self.groups(), self.partitions());
+        let shares: Vec<_> = groups
+            .iter()
+            .map(|group| group.grow(parts.len() as u32))
+            .collect();
+        for (index, part) in parts.iter().enumerate() {
+            part.set_groups(shares.iter().map(|share| share[index].clone()).collect());
+        }
     }
 
     /// Changes with the configuration and the partitions; whoever keeps a copy of them looks at this.

@@ -15,7 +15,7 @@ pub mod mailbox;
 mod members;
 mod partitioned;
 pub mod receipt;
-mod shared;
+pub mod shared;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,10 +26,7 @@ use callboard_core::{
     record::Batch,
 };
 use callboard_protocol::{
-    ErrorCode, Offset, PartitionId, Timestamp,
-    error::Refusal,
-    name::GroupMode,
-    server::Offsets,
+    ErrorCode, GroupMode, Offset, PartitionId, Timestamp, error::Refusal, server::Offsets,
 };
 
 use self::{
@@ -50,7 +47,7 @@ use super::{
     partition::refusal,
     topic::{Sentinel, TopicActor},
 };
-use crate::store::{CommitEvent, OpenedPartition, StoreError, StoredTopic};
+use crate::store::{CommitEvent, OpenedPartition, StoreError};
 
 /// How long to wait before the store is asked again to open the group's log.
 const REOPEN_DELAY: Duration = Duration::from_millis(500);
@@ -96,7 +93,7 @@ impl GroupActor {
         shared: Arc<Shared>,
         topic: Arc<Topic>,
         group: Arc<GroupRef>,
-        (stored, start): (&StoredTopic, Start),
+        start: Start,
         owner: Addr<TopicActor>,
     ) -> Self {
         let config = topic.config();
@@ -105,7 +102,7 @@ impl GroupActor {
             GroupMode::Shared => Kind::Shared(Box::new(SharedWork::new(&config, group.ordering))),
         };
         Self {
-            history: History::new(shared.clone(), stored.id),
+            history: History::new(shared.clone(), group.kept.id),
             sentinel: Sentinel::group(owner, group.name.to_string()),
             parts: topic.partitions(),
             shared,

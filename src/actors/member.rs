@@ -16,9 +16,8 @@ use callboard_core::{
     subscription::Overflow,
 };
 use callboard_protocol::{
-    ErrorCode, FrameId, Offset, PartitionId,
+    ErrorCode, FrameId, GroupMode, Offset, PartitionId,
     error::Refusal,
-    name::GroupMode,
     server::{self, Offsets, ServerFrame},
 };
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use callboard_core::group::Generation;
-use callboard_protocol::{Offset, PartitionId, name::GroupMode};
+use callboard_protocol::{GroupMode, Offset, PartitionId};
 
 use super::{GroupActor, Kind, mailbox::Describe, members::Member};
 

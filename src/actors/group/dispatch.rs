@@ -8,7 +8,7 @@ use callboard_core::{
     lease::{Leased, Take, Want},
     record::{Batch, RecordParts},
 };
-use callboard_protocol::{Offset, PartitionId, Timestamp};
+use callboard_protocol::{Offset, PartitionId, Timestamp, server::Lease};
 
 use super::{
     GroupActor, Kind,
@@ -323,8 +323,12 @@ fn deliver(
         return;
     };
     frames.frame(|buffer| {
-        let lease = (delivery, leased.attempt, leased.lease_ms);
-        prefix.leased(buffer, offset, timestamp, &wire::fields(parts), lease);
+        let lease = Lease {
+            delivery,
+            attempt: leased.attempt,
+            lease_ms: leased.lease_ms,
+        };
+        prefix.leased(buffer, (offset, timestamp), &wire::fields(parts), lease);
     });
     if frames.len() >= OUTBOX_BYTES_MAX {
         work.group.set_ready(leased.member, false);

@@ -7,13 +7,10 @@ use std::sync::{
 
 use actix::{Addr, Message, prelude::Handler};
 use callboard_core::{group::MemberId, lease::Ordering};
-use callboard_protocol::{
-    Offset, PartitionId, TopicName,
-    name::{GroupMode, GroupName},
-};
+use callboard_protocol::{GroupMode, GroupName, Offset, PartitionId, TopicName};
 
 use super::{GroupActor, mailbox::Wake};
-use crate::actors::conn::OUTBOX_BYTES_MAX;
+use crate::{actors::conn::OUTBOX_BYTES_MAX, store::StoredTopic};
 
 /// One group of one topic.
 pub struct GroupRef {
@@ -25,6 +22,8 @@ pub struct GroupRef {
     pub mode: GroupMode,
     /// What of order a shared group keeps.
     pub ordering: Ordering,
+    /// Where the store keeps its log.
+    pub kept: StoredTopic,
     addr: RwLock<Option<Addr<GroupActor>>>,
     parts: RwLock<Arc<[Arc<GroupPart>]>>,
     /// A [`Wake`] is in its mailbox already.
@@ -64,14 +63,15 @@ impl GroupRef {
     pub(in crate::actors) fn new(
         topic: TopicName,
         name: GroupName,
-        mode: GroupMode,
-        ordering: Ordering,
+        (mode, ordering): (GroupMode, Ordering),
+        kept: StoredTopic,
     ) -> Self {
         Self {
             topic,
             name,
             mode,
             ordering,
+            kept,
             addr: RwLock::new(None),
             parts: RwLock::new(Arc::new([])),
             is_woken: AtomicBool::new(false),

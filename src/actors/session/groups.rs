@@ -8,13 +8,12 @@ use callboard_core::{
     lease::{Nack, Ordering},
 };
 use callboard_protocol::{
-    ErrorCode, FrameId,
+    ErrorCode, FrameId, GroupMode,
     client::{
-        self, Commit, From, GroupSubscribe, Release, Settle, Subscribe, Target,
+        self, Commit, GroupSubscribe, Release, Settle, Subscribe, Target,
     },
     error::Refusal,
     limits::{GROUP_CREDIT_DEFAULT, SUBSCRIPTIONS_MAX},
-    name::GroupMode,
     server,
 };
 
@@ -70,7 +69,7 @@ impl SessionActor {
                 },
             },
         });
-        let from = subscribe.from.clone().unwrap_or(From::Earliest);
+        let from = subscribe.start();
         let shared = self.hub.shared.clone();
         let looked = topic.clone();
         let found = async move {
@@ -199,7 +198,7 @@ impl SessionActor {
         let action = action_of(&settle);
         let mut unknown = Vec::new();
         let mut id = Some(id);
-        for delivery in settle.deliveries.iter() {
+        for delivery in settle.deliveries.as_slice().iter().copied() {
             let index = u32::try_from(delivery >> DELIVERY_BITS).unwrap_or(u32::MAX);
             let Some(place) = self.settling_of(index) else {
                 unknown.push(delivery);
