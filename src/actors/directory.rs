@@ -220,6 +220,7 @@ pub struct PartitionRef {
     pub meter: Meter,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
+    groups: RwLock<Arc<[Arc<GroupPart>]>>,
 }
 
 impl PartitionRef {
@@ -232,7 +233,17 @@ impl PartitionRef {
             meter: Meter::default(),
             addr: RwLock::new(None),
             log: RwLock::new(None),
+            groups: RwLock::new(Arc::new([])),
         }
+    }
+
+    /// How far each group of the topic is in it.
+    pub fn groups(&self) -> Arc<[Arc<GroupPart>]> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_groups(&self, groups: Arc<[Arc<GroupPart>]>) {
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = groups;
     }
 
     /// Its actor; a topic is listed only when every partition has one.

@@ -287,7 +287,7 @@ impl GroupActor {
             let end = part.next_offset();
             let unfinished = match &self.kind {
                 Kind::Partitioned(own) => own.unfinished(part.id, end),
-                Kind::Shared(work) => work.group.unfinished(part.id),
+                Kind::Shared(work) => work.unfinished(part.id, end),
             };
             known.set_unfinished(end, unfinished);
             if part.waits.for_room()

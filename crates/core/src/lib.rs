@@ -19,6 +19,7 @@ mod dedup;
 pub mod group;
 pub mod group_log;
 pub mod hash;
+pub mod lease;
 pub mod member;
 pub mod partition;
 pub mod position;

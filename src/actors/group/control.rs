@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use actix::prelude::*;
-use callboard_core::{group_log::Entry, record::Batch};
+use callboard_core::record::Batch;
 use callboard_protocol::{
     ErrorCode, Offset, PartitionId,
     client::{Ack, NewRecord},
@@ -65,8 +65,15 @@ impl Handler<Redrive> for GroupActor {
         }
         work.is_redriving = true;
         let (shared, topic, group) = (self.shared.clone(), self.topic.clone(), self.group.name.to_string());
-        let from = work.redriven.clone();
-        let moved = async move { redrive(&shared, &topic, &group, from, limit).await };
+        let name = topic.config().dead_letter_topic_for(&topic.name, &group);
+        let Some(letters) = shared.directory.get(&name) else {
+            work.is_redriving = false;
+            return Box::pin(fut::ready(Ok(0)));
+        };
+        let parts = letters.partitions();
+        let next = |id| work.group.redriven_next(id).map(|next| (id, next));
+        let from = parts.iter().filter_map(|part| next(part.id)).collect();
+        let moved = async move { redrive(&shared, (&topic, &letters), &group, from, limit).await };
         Box::pin(moved.into_actor(self).map(|(moved, outcome), actor, ctx| {
             let Kind::Shared(work) = &mut actor.kind else {
                 return Ok(0);
@@ -74,13 +81,7 @@ impl Handler<Redrive> for GroupActor {
             work.is_redriving = false;
             let mut count = 0;
             for (partition, (next, moved)) in moved {
-                let entry = Entry::Redriven {
-                    partition,
-                    next,
-                    count: moved,
-                };
-                work.apply(&entry);
-                work.group.log().push(&entry);
+                work.group.redriven(partition, next, moved);
                 count += moved;
             }
             actor.schedule(ctx);
@@ -100,16 +101,12 @@ type Moved = BTreeMap<PartitionId, (Offset, u64)>;
 /// Publishes dead letters of `group` to its topic again, at most `limit`, from where the last time ended.
 async fn redrive(
     shared: &Shared,
-    topic: &Arc<Topic>,
+    (topic, letters): (&Arc<Topic>, &Topic),
     group: &str,
     from: BTreeMap<PartitionId, Offset>,
     limit: u64,
 ) -> (Moved, Result<(), Refusal>) {
     let mut moved = Moved::new();
-    let name = topic.config().dead_letter_topic_for(&topic.name, group);
-    let Some(letters) = shared.directory.get(&name) else {
-        return (moved, Ok(()));
-    };
     let mut left = limit;
     for part in letters.partitions().iter() {
         let Some(log) = part.log() else { continue };
@@ -126,7 +123,7 @@ async fn redrive(
             let source = Source {
                 topic,
                 group,
-                letters: &letters,
+                letters,
                 partition: part.id,
             };
             let (reached, count, outcome) = source.publish(shared, &batches, (at, next), left).await;

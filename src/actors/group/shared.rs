@@ -16,6 +16,7 @@ use callboard_protocol::{
 use super::{
     GroupActor, Kind,
     dead::Burials,
+    describe::Counts,
     dispatch::Reading,
     handle::GroupRef,
     history::Answer,
@@ -44,6 +45,8 @@ pub struct SharedWork {
     pub burials: Burials,
     /// Outcomes for publishers who wait, of this turn.
     processed: Vec<(PartitionId, Offset, ProcessedOutcome)>,
+    /// Whether dead letters are being moved back.
+    pub is_redriving: bool,
 }
 
 impl SharedWork {
@@ -55,6 +58,7 @@ impl SharedWork {
             prefixes: Vec::new(),
             burials: Burials::default(),
             processed: Vec::new(),
+            is_redriving: false,
         }
     }
 
@@ -83,7 +87,7 @@ impl SharedWork {
             let is_waiting = self.reading[part.id.0 as usize].is_waiting();
             self.group.set_paused(part.id, is_waiting);
             // One that came after the group is read from its first record.
-            if self.group.has_positions() && self.group.floor(part.id).is_none() {
+            if self.has_begun() && self.group.floor(part.id).is_none() {
                 let first = part.log().map_or(Offset::ZERO, |log| log.first_offset());
                 self.group.open_partition(part.id, first);
             }
@@ -101,6 +105,28 @@ impl SharedWork {
             self.group.open_partition(*partition, *start);
         }
         Ok(())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.group.partitions().next().is_some()
+    }
+
+    /// How many of the records up to `end` are not finished.
+    pub fn unfinished(&self, partition: PartitionId, end: Offset) -> u64 {
+        match self.group.floor(partition) {
+            Some(_) => self.group.unfinished(partition),
+            None => end.0,
+        }
+    }
+
+    /// What became of its records.
+    pub fn counts(&self) -> Counts {
+        let counted = self.group.counters();
+        Counts {
+            acked: counted.acked,
+            dead_lettered: counted.dead_lettered,
+            redriven: counted.redriven,
+        }
     }
 
     /// Says that a record must go to the dead letters, and why.
