@@ -220,6 +220,7 @@ pub struct PartitionRef {
     pub meter: Meter,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
+    pub waits: super::waiting::Waits,
     groups: RwLock<Arc<[Arc<GroupPart>]>>,
 }
 
@@ -233,6 +234,7 @@ impl PartitionRef {
             meter: Meter::default(),
             addr: RwLock::new(None),
             log: RwLock::new(None),
+            waits: Default::default(),
             groups: RwLock::new(Arc::new([])),
         }
     }

@@ -413,7 +413,7 @@ impl Hub {
     ///
     /// Time is counted in these calls and not by a clock: a machine that slept, or stood still under load,
     /// must not take its sessions for dead before it has pinged them.
-    fn look_after_sessions(&self, tick_ms: u64) {
+    fn look_after_sessions(self: &Rc<Self>, tick_ms: u64) {
         let settings = &self.shared.settings;
         for conn in self.conns() {
             self.look_after_members(&conn, tick_ms);

@@ -42,6 +42,7 @@ pub mod session;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 pub mod topic;
+pub mod waiting;
 pub mod wire;
 
 use std::sync::{

@@ -6,6 +6,8 @@
 //! flushes, never waits for a disk, never parses a payload.
 
 mod mailbox;
+mod temp;
+pub use temp::*;
 
 use mailbox::StoreEvent;
 pub use mailbox::{Adopt, Close, Configure, Watch};

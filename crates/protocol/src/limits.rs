@@ -14,6 +14,8 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 128;
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 /// Longest group or member name.
 pub const GROUP_NAME_BYTES_MAX: usize = 64;
+/// Deliveries that a member of a group has out at most, unless it says otherwise.
+pub const GROUP_CREDIT_DEFAULT: u64 = 256;
 /// Shortest lease that can be asked for.
 pub const LEASE_MS_MIN: u64 = 100;
 /// Longest lease that can be asked for: a day.
@@ -46,8 +48,6 @@ pub const MEMBER_TIMEOUT_MS: u64 = 30_000;
 pub const REJOIN_GRACE_MS: u64 = 5_000;
 /// How long a member may commit what it was given of a partition that it loses.
 pub const REVOKE_GRACE_MS: u64 = 1_000;
-/// Most records out of a member that says nothing else.
-pub const GROUP_CREDIT_DEFAULT: u64 = 256;
 /// What `goaway` and `overloaded` suggest to wait.
 pub const RETRY_AFTER_MS: u64 = 1_000;
 /// Most subscriptions of one session.

@@ -130,7 +130,8 @@ pub async fn groups(shared: &Shared, topic: &Arc<Topic>) -> Result<Vec<GroupInfo
 /// # Errors
 /// `not_subscribed` if there is none of that name.
 pub async fn group(shared: &Shared, topic: &Arc<Topic>, name: &str) -> Result<GroupInfo, Refusal> {
-    describe(shared, topic, &find(topic, name)?).await
+    let group = find(topic, name)?;
+    describe(shared, topic, &group).await
 }
 
 fn find(topic: &Topic, name: &str) -> Result<Arc<GroupRef>, Refusal> {

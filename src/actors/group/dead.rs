@@ -182,7 +182,7 @@ async fn bury(
         match result {
             RecordResult::Refused(refusal) if refusal.code == ErrorCode::RecordTooLarge => too_large.push(place),
             RecordResult::Refused(_) => done[indices[place]] = false,
-            RecordResult::Stored(..) | RecordResult::Passed(_) => {}
+            RecordResult::Stored(..) | RecordResult::Processed(..) | RecordResult::Passed(_) => {}
         }
     }
     if !too_large.is_empty() {

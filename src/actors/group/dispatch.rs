@@ -328,7 +328,7 @@ fn deliver(
             attempt: leased.attempt,
             lease_ms: leased.lease_ms,
         };
-        prefix.leased(buffer, (offset, timestamp), &wire::fields(parts), lease);
+        prefix.leased(buffer, offset, timestamp, &wire::fields(parts), lease);
     });
     if frames.len() >= OUTBOX_BYTES_MAX {
         work.group.set_ready(leased.member, false);

@@ -10,8 +10,9 @@ use callboard_core::{
 };
 use callboard_protocol::{FrameId, Offset, PartitionId, error::Refusal};
 
+#[cfg(test)]
+use super::GroupActor;
 use super::{
-    GroupActor,
     handle::{Gauge, MemberKey},
     receipt::GroupReceipt,
 };

@@ -198,7 +198,7 @@ impl SessionActor {
         let action = action_of(&settle);
         let mut unknown = Vec::new();
         let mut id = Some(id);
-        for delivery in settle.deliveries.as_slice().iter().copied() {
+        for delivery in settle.deliveries.iter() {
             let index = u32::try_from(delivery >> DELIVERY_BITS).unwrap_or(u32::MAX);
             let Some(place) = self.settling_of(index) else {
                 unknown.push(delivery);

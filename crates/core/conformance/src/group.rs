@@ -162,6 +162,13 @@ pub fn several_joins_before_the_hand_over_move_each_partition_once() {
     );
 }
 
+pub fn owner_keeps_more_rather_than_one_that_only_expects_it() {
+    check(
+        "partitions 4; b joins; a joins | c joins; b stops 2; b stops 3",
+        "g3; a gains 2@0; g4; c gains 3@0",
+    );
+}
+
 pub fn partition_comes_back_if_nobody_is_left_to_take_it() {
     check(
         "partitions 2; a joins; b joins | b leaves; a stops 1 out 5; a commits 1@5",

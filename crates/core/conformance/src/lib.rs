@@ -62,6 +62,7 @@ scenarios! {
         commit_below_the_committed_offset_changes_nothing
         commit_of_a_generation_before_the_partition_came_back_is_stale
         several_joins_before_the_hand_over_move_each_partition_once
+        owner_keeps_more_rather_than_one_that_only_expects_it
         partition_comes_back_if_nobody_is_left_to_take_it
         lost_member_with_a_name_gets_its_partitions_back
         lost_member_that_does_not_come_back_leaves

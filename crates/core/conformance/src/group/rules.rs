@@ -22,9 +22,13 @@ impl Prompt {
     }
 
     fn join(&mut self, member: u64) {
+        self.join_as(member, &member.to_string());
+    }
+
+    fn join_as(&mut self, member: u64, name: &str) {
         let join = Join {
             member: MemberId(member),
-            name: None,
+            name: Some(name),
             exclusive: Exclusive::No,
             starts: &BTreeMap::new(),
         };
@@ -65,6 +69,10 @@ impl Prompt {
     /// Plays one change and holds its outcome against the rules.
     fn checked(&mut self, what: &str, change: impl FnOnce(&mut Self)) {
         let before = self.owners();
+        self.checked_after(what, &before, change);
+    }
+
+    fn checked_after(&mut self, what: &str, before: &[Option<MemberId>], change: impl FnOnce(&mut Self)) {
         change(self);
         let after = self.owners();
         let members: BTreeSet<MemberId> = self.group.members().map(|view| view.member).collect();
@@ -144,14 +152,24 @@ pub fn assignment_rules_hold_through_random_joins_and_leaves() {
     for seed in 0..300 {
         let mut random = Random::new(seed);
         let mut group = Prompt::new(1 + random.below(12) as u32);
-        let mut members = Vec::new();
-        for step in 0..30 {
-            let is_join = members.is_empty() || random.chance(1, 2);
-            if is_join {
-                members.push(step);
+        // Each with its name.
+        let mut members: Vec<(u64, u64)> = Vec::new();
+        for step in 0..40 {
+            let place = random.below(members.len().max(1) as u64) as usize;
+            if members.is_empty() || random.chance(2, 5) {
+                members.push((step, step));
                 group.checked(&format!("seed {seed}: join {step}"), |group| group.join(step));
+            } else if random.chance(1, 3) {
+                let (member, name) = members[place];
+                members[place].0 = step;
+                // Whoever comes under a name has what that name had, so that nothing needs to move.
+                let (former, newer) = (Some(MemberId(member)), Some(MemberId(step)));
+                let takes_over = |owner| if owner == former { newer } else { owner };
+                let before: Vec<_> = group.owners().into_iter().map(takes_over).collect();
+                let what = format!("seed {seed}: {step} replaces {member}");
+                group.checked_after(&what, &before, |group| group.join_as(step, &name.to_string()));
             } else {
-                let member = members.swap_remove(random.below(members.len() as u64) as usize);
+                let (member, _) = members.swap_remove(place);
                 group.checked(&format!("seed {seed}: leave {member}"), |group| {
                     group.leave(member)
                 });
