@@ -13,10 +13,12 @@
 //! - [`position`]: where a subscription begins: latest, earliest, last, time, offsets.
 //! - [`member`]: what groups of both kinds know their members by.
 //! - [`group_log`]: what happened in a group, as the entries of its log.
+//! - [`lease`]: shared groups, where each record is leased to one member.
 
 mod dedup;
 pub mod group_log;
 pub mod hash;
+pub mod lease;
 pub mod member;
 pub mod partition;
 pub mod position;
