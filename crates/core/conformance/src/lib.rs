@@ -154,6 +154,7 @@ scenarios! {
         keys_spread_evenly_over_partitions
         configuration_comes_back_from_its_json
         configuration_takes_defaults_for_what_is_not_given
+        dead_letters_of_each_group_have_a_topic
         invalid_configuration_is_refused_by_its_field
         patch_changes_only_what_it_names
         patch_that_would_lose_records_is_a_conflict
