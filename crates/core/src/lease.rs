@@ -186,6 +186,21 @@ impl SharedGroup {
         }
     }
 
+    /// Leaves a partition out of what is wanted, while it is being read or can not be.
+    pub fn set_paused(&mut self, partition: PartitionId, paused: bool) {
+        let Some(progress) = self.progress_mut(partition) else {
+            return;
+        };
+        progress.is_paused = paused;
+        if !paused {
+            let has_ready = !progress.ready.is_empty();
+            self.queue_fresh(partition);
+            if has_ready {
+                self.comes(partition, Comes::AtOnce);
+            }
+        }
+    }
+
     /// Takes a member in that gets at most `credit` records at a time, each for `lease_ms`.
     ///
     /// # Errors
@@ -228,7 +243,7 @@ impl SharedGroup {
     fn want_again(&mut self) -> Option<Want> {
         while let Some(&partition) = self.again.front() {
             let progress = self.progress_mut(partition)?;
-            if let Some(&offset) = progress.ready.first() {
+            if let Some(&offset) = progress.ready.first().filter(|_| !progress.is_paused) {
                 return Some(Want::Again {
                     partition,
                     offset: Offset(offset),
@@ -248,7 +263,7 @@ impl SharedGroup {
             let progress = self.progress_mut(partition)?;
             let count = progress.fresh().min(free).min(TURN_MAX);
             let from = Offset(progress.cursor);
-            if count > 0 {
+            if count > 0 && !progress.is_paused {
                 if self.fresh_turn == 0 {
                     self.fresh_turn = count;
                 }
@@ -472,6 +487,7 @@ impl SharedGroup {
             progress.end = progress.end.max(former.end);
             // It stands in the queues that it stood in.
             (progress.in_fresh, progress.in_again) = (former.in_fresh, former.in_again);
+            progress.is_paused = former.is_paused;
         }
         self.partitions[index] = Some(Box::new(progress));
         self.queue_fresh(partition);
@@ -482,6 +498,7 @@ impl SharedGroup {
     fn queue_fresh(&mut self, partition: PartitionId) {
         if let Some(Some(progress)) = self.partitions.get_mut(partition.0 as usize)
             && !progress.in_fresh
+            && !progress.is_paused
             && progress.fresh() > 0
         {
             progress.in_fresh = true;
@@ -496,6 +513,7 @@ impl SharedGroup {
             Comes::AtOnce => {
                 if let Some(Some(progress)) = self.partitions.get_mut(partition.0 as usize)
                     && !progress.in_again
+                    && !progress.is_paused
                 {
                     progress.in_again = true;
                     self.again.push_back(partition);

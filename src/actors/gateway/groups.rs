@@ -212,7 +212,7 @@ fn info(topic: &Topic, group: &GroupRef, state: GroupState, ages: &BTreeMap<Part
         dead_letters: counts.dead_lettered.saturating_sub(counts.redriven),
         dead_letter_topic: topic
             .config()
-            .dead_letter_topic_for(&topic.name, group.name.as_str()),
+            .dead_letter_topic_for(&topic.name, &group.name),
     }
 }
 

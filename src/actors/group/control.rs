@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use actix::prelude::*;
 use callboard_core::record::Batch;
 use callboard_protocol::{
-    ErrorCode, Offset, PartitionId,
+    ErrorCode, GroupName, Offset, PartitionId,
     client::{Ack, NewRecord},
     error::Refusal,
     server::RecordResult,
@@ -64,7 +64,7 @@ impl Handler<Redrive> for GroupActor {
             return refuse(ErrorCode::Conflict, "its dead letters are being moved already");
         }
         work.is_redriving = true;
-        let (shared, topic, group) = (self.shared.clone(), self.topic.clone(), self.group.name.to_string());
+        let (shared, topic, group) = (self.shared.clone(), self.topic.clone(), self.group.name.clone());
         let name = topic.config().dead_letter_topic_for(&topic.name, &group);
         let Some(letters) = shared.directory.get(&name) else {
             work.is_redriving = false;
@@ -102,7 +102,7 @@ type Moved = BTreeMap<PartitionId, (Offset, u64)>;
 async fn redrive(
     shared: &Shared,
     (topic, letters): (&Arc<Topic>, &Topic),
-    group: &str,
+    group: &GroupName,
     from: BTreeMap<PartitionId, Offset>,
     limit: u64,
 ) -> (Moved, Result<(), Refusal>) {
@@ -149,7 +149,7 @@ async fn read(shared: &Shared, log: Arc<dyn Log>, at: Offset) -> Result<(Vec<Bat
 /// Whose dead letters are moved.
 struct Source<'a> {
     topic: &'a Arc<Topic>,
-    group: &'a str,
+    group: &'a GroupName,
     letters: &'a Topic,
     partition: PartitionId,
 }
@@ -202,7 +202,7 @@ impl Source<'_> {
         let is = |name: &str, value: &str| {
             all.get(&format!("{HEADER_PREFIX}{name}")).and_then(Value::as_str) == Some(value)
         };
-        if !is("topic", self.topic.name.as_str()) || !is("group", self.group) {
+        if !is("topic", self.topic.name.as_str()) || !is("group", self.group.as_str()) {
             return None;
         }
         let kept: Map<String, Value> = all

@@ -12,7 +12,7 @@ use callboard_core::{
     topic::TopicConfig,
 };
 use callboard_protocol::{
-    ErrorCode, Offset, PartitionId, Timestamp,
+    ErrorCode, GroupName, Offset, PartitionId, Timestamp,
     client::{Ack, NewRecord, Payload},
     error::Refusal,
     server::RecordResult,
@@ -97,7 +97,7 @@ impl GroupActor {
         let taken: Vec<Burial> = burials.waiting.drain(..count).collect();
         let (shared, topic, group) = (self.shared.clone(), self.topic.clone(), self.group.name.clone());
         let buried = async move {
-            let outcome = bury(&shared, &topic, group.as_str(), &taken).await;
+            let outcome = bury(&shared, &topic, &group, &taken).await;
             (taken, outcome)
         };
         ctx.spawn(buried.into_actor(self).map(|(taken, outcome), actor, ctx| {
@@ -150,7 +150,7 @@ impl GroupActor {
 async fn bury(
     shared: &Shared,
     topic: &Arc<Topic>,
-    group: &str,
+    group: &GroupName,
     burials: &[Burial],
 ) -> Result<Vec<bool>, Refusal> {
     let target = dead_letter_topic(shared, topic, group).await?;
@@ -210,7 +210,7 @@ async fn bury(
 ///
 /// # Errors
 /// As those of creating a topic.
-pub async fn dead_letter_topic(shared: &Shared, topic: &Topic, group: &str) -> Result<Arc<Topic>, Refusal> {
+pub async fn dead_letter_topic(shared: &Shared, topic: &Topic, group: &GroupName) -> Result<Arc<Topic>, Refusal> {
     let config = topic.config();
     let name = config.dead_letter_topic_for(&topic.name, group);
     if let Some(found) = shared.directory.get(&name) {
@@ -250,14 +250,14 @@ fn read_letters(
 }
 
 /// The headers of a dead letter: the record's own, and what became of it.
-fn headers_of(topic: &Topic, group: &str, burial: &Burial, parts: &RecordParts<'_>) -> String {
+fn headers_of(topic: &Topic, group: &GroupName, burial: &Burial, parts: &RecordParts<'_>) -> String {
     let own = parts.headers.and_then(|headers| serde_json::from_str(headers).ok());
     let mut headers: Map<String, Value> = own.unwrap_or_default();
     let said = [
         ("topic", topic.name.to_string()),
         ("partition", burial.partition.to_string()),
         ("offset", burial.offset.to_string()),
-        ("group", group.to_owned()),
+        ("group", group.to_string()),
         ("attempts", burial.attempts.to_string()),
         ("reason", burial.reason.to_string()),
         ("failed-at", format_rfc3339(burial.failed_at)),
@@ -279,7 +279,7 @@ fn cut_headers(headers: &str) -> String {
 }
 
 /// Names a dead letter by where it comes from.
-fn id_of(topic: &Topic, group: &str, burial: &Burial) -> String {
+fn id_of(topic: &Topic, group: &GroupName, burial: &Burial) -> String {
     let place = format!("{}/{}/{}", topic.id.0, burial.partition, burial.offset);
     format!("{place}/{group}/{}", burial.failed_at.0)
 }

@@ -159,6 +159,12 @@ impl Handler<OpenGroup> for TopicActor {
             let refusal = Refusal::new(ErrorCode::InvalidArgument, message);
             return Box::pin(std::future::ready(Err(refusal)));
         };
+        let letters = self.config.dead_letter_topic_for(&topic.name, &name);
+        if mode == GroupMode::Shared && TopicName::parse(&letters).is_err() {
+            let message = format!("{letters} is no name for its dead letters: configure dead_letter_topic");
+            let refusal = Refusal::new(ErrorCode::InvalidArgument, message);
+            return Box::pin(std::future::ready(Err(refusal)));
+        }
         let (sender, made) = oneshot::channel();
         let waiting = self.groups.making.entry(name.clone()).or_default();
         waiting.push(sender);

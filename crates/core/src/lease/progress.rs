@@ -81,6 +81,8 @@ pub(super) struct Progress {
     pub(super) in_fresh: bool,
     /// Whether it stands in the group's queue of partitions with records to come again.
     pub(super) in_again: bool,
+    /// Whether nothing of it is wanted, because it is being read or can not be.
+    pub(super) is_paused: bool,
 }
 
 impl Progress {
@@ -97,6 +99,7 @@ impl Progress {
             keys: (ordering == Ordering::Key).then(Box::default),
             in_fresh: false,
             in_again: false,
+            is_paused: false,
         }
     }
 
