@@ -1,7 +1,7 @@
 // Which member owns which partition: a row a member, a column a partition, and a token that slides when a partition changes hands.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "../vendor/preact-hooks.js";
-import { Notice, html, useTick } from "../lib/ui.js";
+import { Notice, html } from "../lib/ui.js";
 import * as format from "../lib/format.js";
 import { callOf, moveWords, movesBetween, ownersOf, runs } from "../lib/groups.js";
 
@@ -154,14 +154,16 @@ function Token({ one, column, row, size, colour, isMoved, isLeaving }) {
       ${size.cell >= CELL_PX_NUMBERED ? one.partition : ""}</span>`;
 }
 
-/** What moved, in words: for those who looked away, and for those who do not see the map. */
+/**
+ * What moved, in words: for those who looked away, and for those who do not see the map. With the time and not with how long ago it was,
+ * because a text that changes would be read out again.
+ */
 function Events({ events }) {
-  useTick(5000);
   return html`
     <ol class="moves" id="moves" aria-live="polite" aria-label="What moved">
       ${events.length === 0 ? html`<li class="faint">Partitions slide to their new member when somebody joins or goes.</li>` : null}
       ${events.map((event) => html`
-        <li key=${event.at}><span class="faint">Generation ${format.count(event.generation)}, ${format.ago(event.at)}:</span>
+        <li key=${event.at}><span class="faint">${format.clock(event.at).slice(0, 8)}, generation ${format.count(event.generation)}:</span>
           ${" "}${event.moves.slice(0, WAYS_SHOWN).map(moveWords).join("; ")}${event.moves.length > WAYS_SHOWN ? `; and ${event.moves.length - WAYS_SHOWN} more` : ""}</li>`)}
     </ol>`;
 }
