@@ -143,9 +143,6 @@ fn credit_bounds_what_is_out_and_commits_free_it() {
     publisher.publish(1, 0..10);
     let mut member = member(&broker, json!({"credit":3}));
     let first = member.messages(3);
-    until_group(&broker, "three records out", |group| {
-        group["members"][0]["out"] == 3
-    });
     assert!(member.has_none("message"), "more is out than its credit");
     // Each partition's position behind what came of it.
     let mut next = [0, 0];
@@ -161,8 +158,8 @@ fn credit_bounds_what_is_out_and_commits_free_it() {
     let second = member.messages(3);
     member.send(&json!({"type":"credit","topic":TOPIC,"group":GROUP,"add":2}));
     let third = member.messages(2);
-    until_group(&broker, "five records out", |group| {
-        group["members"][0]["out"] == 5 && group["members"][0]["credit"] == 5
+    until_group(&broker, "the new limit", |group| {
+        group["members"][0]["credit"] == 5
     });
     assert!(member.has_none("message"));
     note(&second);
@@ -172,9 +169,7 @@ fn credit_bounds_what_is_out_and_commits_free_it() {
     member.commit(note(&fourth));
     let last = member.messages(5);
     note(&last);
-    until_group(&broker, "five records out", |group| {
-        group["members"][0]["out"] == 5
-    });
+    assert!(member.has_none("message"), "the last two wait for a commit");
 }
 
 #[test]
@@ -199,7 +194,9 @@ fn revoked_partition_frees_the_credit_that_it_used() {
 fn member_with_a_full_outbox_loses_nothing() {
     const RECORDS: u64 = 10_000;
     const BATCH: u64 = 100;
-    let (broker, mut publisher) = broker_with(json!({"durability":"os"}));
+    let broker = Broker::start_with(&["--member-timeout-ms", "600000"]);
+    let mut publisher = Client::new(&broker);
+    publisher.declare(json!({"durability":"os"}));
     let mut slow = Client::on(connect_narrow(broker.address()));
     slow.join(json!({"credit":RECORDS}));
     slow.owns(1);

@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::{Client, TOPIC, committed, describe, joining, until_group};
-use crate::support::Broker;
+use crate::{socket::connect_narrow, support::Broker};
 
-/// How long a named member's partitions wait for it, as long as nothing else is configured.
-const REJOIN_GRACE: Duration = Duration::from_secs(5);
+/// A time that no test sees the end of.
+const FOR_EVER_MS: &str = "600000";
 
 fn broker_with(partitions: u64) -> (Broker, Client) {
-    let broker = Broker::start();
+    patient_broker(partitions, &[])
+}
+
+/// The same with options of `serve`.
+fn patient_broker(partitions: u64, options: &[&str]) -> (Broker, Client) {
+    let broker = Broker::start_with(options);
     let mut client = Client::new(&broker);
     client.declare(json!({"partitions":partitions}));
     (broker, client)
@@ -115,20 +120,18 @@ fn idle_member_is_told_so_and_takes_over() {
 
 #[test]
 fn unnamed_member_is_replaced_at_once() {
-    let (broker, _) = broker_with(4);
+    let (broker, _) = patient_broker(4, &["--rejoin-grace-ms", FOR_EVER_MS]);
     let mut lost = member(&broker, json!({}));
     lost.owns(4);
     let mut other = member(&broker, json!({}));
     other.owns(2);
-    let began = Instant::now();
     drop(lost);
     other.owns(4);
-    assert!(began.elapsed() < REJOIN_GRACE, "{:?}", began.elapsed());
 }
 
 #[test]
 fn named_member_that_comes_back_in_time_gets_its_partitions_back() {
-    let (broker, mut publisher) = broker_with(4);
+    let (broker, mut publisher) = patient_broker(4, &["--rejoin-grace-ms", FOR_EVER_MS]);
     let mut named = member(&broker, json!({"member":"a"}));
     named.owns(4);
     let mut other = member(&broker, json!({}));
@@ -154,7 +157,8 @@ fn named_member_that_comes_back_in_time_gets_its_partitions_back() {
 
 #[test]
 fn named_member_that_stays_away_is_replaced_after_its_grace() {
-    let (broker, _) = broker_with(2);
+    const GRACE: Duration = Duration::from_millis(700);
+    let (broker, _) = patient_broker(2, &["--rejoin-grace-ms", "700"]);
     let mut named = member(&broker, json!({"member":"a"}));
     named.owns(2);
     let mut other = member(&broker, json!({}));
@@ -162,11 +166,33 @@ fn named_member_that_stays_away_is_replaced_after_its_grace() {
     let began = Instant::now();
     drop(named);
     assert_eq!(other.owns(2), [0, 1]);
-    assert!(
-        began.elapsed() > REJOIN_GRACE - Duration::from_millis(500),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= GRACE, "{:?}", began.elapsed());
+}
+
+#[test]
+fn member_whose_socket_takes_nothing_is_out() {
+    let (broker, mut publisher) = patient_broker(2, &["--member-timeout-ms", "500"]);
+    let mut hung = Client::on(connect_narrow(broker.address()));
+    hung.join(json!({"credit":1_000_000}));
+    hung.owns(2);
+    let mut other = member(&broker, json!({"credit":1_000_000}));
+    other.owns(1);
+    hung.owns(1);
+    // Far more than all buffers between the two take.
+    let fill = "x".repeat(20_000);
+    for _ in 0..100 {
+        let messages: Vec<Value> = (0..8)
+            .map(|place| json!({"partition":place % 2,"payload":fill}))
+            .collect();
+        publisher.expect(
+            json!({"type":"publish","topic":TOPIC,"messages":messages}),
+            "published",
+        );
+        other.messages(4);
+    }
+    assert_eq!(other.owns(2), [0, 1]);
+    let told = hung.of_type("unsubscribed");
+    assert_eq!(told["reason"], "member_timeout");
 }
 
 #[test]
@@ -246,7 +272,7 @@ fn partitions_that_are_added_are_assigned() {
 
 #[test]
 fn released_partition_moves_before_its_grace_is_over() {
-    let (broker, mut publisher) = broker_with(2);
+    let (broker, mut publisher) = patient_broker(2, &["--revoke-grace-ms", FOR_EVER_MS]);
     publisher.publish(0, 0..3);
     publisher.publish(1, 0..3);
     let mut first = member(&broker, json!({}));
@@ -254,14 +280,12 @@ fn released_partition_moves_before_its_grace_is_over() {
     first.messages(6);
     let mut second = member(&broker, json!({}));
     let revoked = first.of_type("revoked");
-    let grace = Duration::from_millis(revoked["grace_ms"].as_u64().unwrap());
-    let began = Instant::now();
+    assert_eq!(revoked["grace_ms"], 600_000);
     first.expect(
         json!({"type":"release","topic":TOPIC,"group":"crew","partitions":revoked["partitions"]}),
         "ok",
     );
     let moved = second.owns(1);
-    assert!(began.elapsed() < grace, "{:?}", began.elapsed());
     assert_eq!(json!(moved), revoked["partitions"]);
     assert_eq!(second.began_at(moved[0]), 0, "nothing was committed");
     assert_eq!(second.message()["offset"], 0);
@@ -269,7 +293,7 @@ fn released_partition_moves_before_its_grace_is_over() {
 
 #[test]
 fn commit_of_all_that_is_out_ends_the_grace() {
-    let (broker, mut publisher) = broker_with(2);
+    let (broker, mut publisher) = patient_broker(2, &["--revoke-grace-ms", FOR_EVER_MS]);
     publisher.publish(0, 0..3);
     publisher.publish(1, 0..3);
     let mut first = member(&broker, json!({}));
@@ -277,12 +301,9 @@ fn commit_of_all_that_is_out_ends_the_grace() {
     first.messages(6);
     let mut second = member(&broker, json!({}));
     let revoked = first.of_type("revoked");
-    let grace = Duration::from_millis(revoked["grace_ms"].as_u64().unwrap());
     let moving = revoked["partitions"][0].to_string();
-    let began = Instant::now();
     first.commit(json!({moving.clone():3}));
     let moved = second.owns(1);
-    assert!(began.elapsed() < grace, "{:?}", began.elapsed());
     assert_eq!(moved[0].to_string(), moving);
     assert_eq!(second.began_at(moved[0]), 3, "all was committed");
     assert!(second.has_none("message"));
