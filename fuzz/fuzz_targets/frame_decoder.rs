@@ -1,15 +1,16 @@
 //! The frame decoder under arbitrary bytes.
 //!
 //! Holds that nothing panics, that the scanner accepts exactly the JSON that `serde_json` accepts (up to the
-//! limit of depth), and that a record which was decoded, written as a `message` and published again is the
-//! same bytes.
+//! limit of depth), that a record which was decoded, written as a `message` and published again is the
+//! same bytes, and that what settles deliveries names a bounded number of them and is one line.
 
 #![no_main]
 
 use callboard_protocol::{
     Offset, PartitionId, Timestamp, TopicName,
-    client::{ClientFrame, NewRecord, Records, Request, decode_messages},
+    client::{ClientFrame, NewRecord, Records, Request, Settle, SettleAction, decode_messages},
     json::{self, JsonError},
+    limits::DELIVERIES_MAX,
     server::{MessageFields, MessagePrefix},
 };
 use libfuzzer_sys::fuzz_target;
@@ -24,16 +25,27 @@ fuzz_target!(|data: &[u8]| {
     if serde_json::from_str::<&RawValue>(text).is_err() {
         assert!(decoded.is_err(), "a frame that is not JSON was taken");
     }
-    if let Ok(ClientFrame { request: Request::Publish(publish), .. }) = decoded {
-        match publish.records {
+    match decoded.map(|frame| frame.request) {
+        Ok(Request::Publish(publish)) => match publish.records {
             Records::One(record) => comes_back(&record),
             Records::Many(records) => records.iter().flatten().for_each(comes_back),
-        }
+        },
+        Ok(Request::Settle(settle)) => is_bounded(&settle),
+        _ => {}
     }
     if let Ok(records) = decode_messages(text) {
         records.iter().flatten().for_each(comes_back);
     }
 });
+
+fn is_bounded(settle: &Settle<'_>) {
+    let count = settle.deliveries.as_slice().len();
+    assert!((1..=DELIVERIES_MAX).contains(&count), "{count} deliveries");
+    if let SettleAction::Ack { result: Some(result) } = &settle.action {
+        let again = json::check(result).expect("a result is JSON");
+        assert_eq!(again, *result, "a result is one line");
+    }
+}
 
 fn agrees_with_serde_json(text: &str) {
     let reference = serde_json::from_str::<&RawValue>(text);

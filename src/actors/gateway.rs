@@ -113,7 +113,7 @@ pub async fn publish(
         let added = record.and_then(|record| {
             intake
                 .add(&mut placing, &record, ack, reply)
-                .map_err(|(refusal, _)| refusal)
+                .map_err(|denied| denied.0)
         });
         results.push(added.err().map(RecordResult::Refused));
     }

@@ -386,6 +386,7 @@ impl Hub {
                     following.conn.reply(|buffer| {
                         ServerFrame::Unsubscribed {
                             topic: name,
+                            group: None,
                             reason: "topic_deleted",
                         }
                         .push(buffer);

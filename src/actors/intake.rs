@@ -113,7 +113,7 @@ impl Intake {
         record: &NewRecord<'_>,
         ack: Ack,
         reply: Reply,
-    ) -> Result<(), (Refusal, Reply)> {
+    ) -> Result<(), Box<(Refusal, Reply)>> {
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
         let keep = if ttl_ms == Some(0) {
             Keep::Transient
@@ -122,7 +122,7 @@ impl Intake {
         };
         let part = match placing.partition(record) {
             Ok(part) => part,
-            Err(refusal) => return Err((refusal, reply)),
+            Err(refusal) => return Err(Box::new((refusal, reply))),
         };
         let open = self.draft_for(part, ack, keep);
         let parts = RecordParts {

@@ -6,7 +6,7 @@ use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
     http::{StatusCode, header},
 };
-use callboard_protocol::{ErrorCode, error::Refusal};
+use callboard_protocol::{ErrorCode, Offset, PartitionId, error::Refusal};
 use serde::Serialize;
 
 /// What the body of a problem is.
@@ -31,7 +31,11 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_offset: Option<callboard_protocol::Offset>,
+    next_offset: Option<Offset>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<PartitionId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<Offset>,
 }
 
 impl Problem {
@@ -81,6 +85,8 @@ impl Problem {
             retryable: self.refusal.code.is_retryable(),
             retry_after_ms: self.refusal.retry_after_ms,
             next_offset: self.refusal.next_offset,
+            partition: self.refusal.place.map(|(partition, _)| partition),
+            offset: self.refusal.place.map(|(_, offset)| offset),
         };
         serde_json::to_string(&body).expect("strings and numbers always have a JSON form")
     }

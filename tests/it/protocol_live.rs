@@ -32,7 +32,7 @@ fn assert_answers(answer: &Value, example: &Example<'_>, frame: &Value) {
     let line = example.line;
     assert_eq!(answer["type"].as_str(), expected(frame), "line {line}: {answer}");
     assert_eq!(answer.get("id"), frame.get("id"), "line {line}: {answer}");
-    if let Some((_, code)) = later(frame) {
+    if let Some((_, code, _)) = later(frame) {
         assert_eq!(answer["code"], code.to_string(), "line {line}: {answer}");
         assert_eq!(answer["retryable"], false, "line {line}: {answer}");
     } else if let Some(topic) = frame.get("topic").filter(|_| answer["type"] != "ok") {

@@ -118,6 +118,8 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
     /// Where reading can go on, with `expired`.
     pub next_offset: Option<crate::Offset>,
+    /// Where the record is stored all the same, with `timeout` and `dead_lettered`.
+    pub place: Option<(crate::PartitionId, crate::Offset)>,
 }
 
 impl Refusal {
@@ -134,6 +136,7 @@ impl Refusal {
             message: message.into(),
             retry_after_ms,
             next_offset: None,
+            place: None,
         }
     }
 
@@ -141,6 +144,13 @@ impl Refusal {
     #[must_use]
     pub fn with_next_offset(mut self, next_offset: crate::Offset) -> Self {
         self.next_offset = Some(next_offset);
+        self
+    }
+
+    /// Says where the record is stored although what was waited for did not happen.
+    #[must_use]
+    pub fn with_place(mut self, partition: crate::PartitionId, offset: crate::Offset) -> Self {
+        self.place = Some((partition, offset));
         self
     }
 }

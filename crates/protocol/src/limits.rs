@@ -14,6 +14,12 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 128;
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 /// Longest group or member name.
 pub const GROUP_NAME_BYTES_MAX: usize = 64;
+/// Shortest lease that can be asked for.
+pub const LEASE_MS_MIN: u64 = 100;
+/// Longest lease that can be asked for: a day.
+pub const LEASE_MS_MAX: u64 = 86_400_000;
+/// Most deliveries that one `ack`, `nack` or `extend` settles.
+pub const DELIVERIES_MAX: usize = 10_000;
 /// Longest textual frame id.
 pub const FRAME_ID_BYTES_MAX: usize = 64;
 /// Most partitions of one topic.

@@ -4,7 +4,7 @@ use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::TOPIC_NAME_BYTES_MAX;
+use crate::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
 
 /// Why a name was refused; `Display` says what a good one looks like.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +24,12 @@ pub enum NameError {
     /// A pattern of plain words only.
     #[error("a pattern has at least one word that is * (one word) or # (any number of words)")]
     NoWildcard,
+    /// No name of a group.
+    #[error("a group name has 1 to {GROUP_NAME_BYTES_MAX} bytes of A-Z a-z 0-9 _ -")]
+    Group,
+    /// No name of a member.
+    #[error("a member name has 1 to {GROUP_NAME_BYTES_MAX} bytes and no control characters")]
+    Member,
 }
 
 /// A topic's name: 1–255 bytes of `[A-Za-z0-9._-]`, words split by `.`, none empty.
@@ -180,6 +186,89 @@ impl fmt::Display for Pattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
+}
+
+/// A group's name: 1–64 bytes of `[A-Za-z0-9_-]`. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupName(Arc<str>);
+
+impl GroupName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// [`NameError::Group`].
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        let is_good = has_group_length(name) && name.bytes().all(|byte| is_name_byte(byte) && byte != b'.');
+        if is_good {
+            Ok(Self(name.into()))
+        } else {
+            Err(NameError::Group)
+        }
+    }
+
+    /// The name as text; never needs escaping in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for GroupName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl Borrow<str> for GroupName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name under which a member comes back: 1–64 bytes of any text that a terminal shows as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberName(Arc<str>);
+
+impl MemberName {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// [`NameError::Member`].
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        if has_group_length(name) && !name.chars().any(char::is_control) {
+            Ok(Self(name.into()))
+        } else {
+            Err(NameError::Member)
+        }
+    }
+
+    /// The name as text; may need escaping in JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for MemberName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Display for MemberName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+fn has_group_length(name: &str) -> bool {
+    (1..=GROUP_NAME_BYTES_MAX).contains(&name.len())
 }
 
 fn is_name_byte(byte: u8) -> bool {

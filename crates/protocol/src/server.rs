@@ -3,15 +3,21 @@
 //! Every function appends one JSON object without a line end. What is the same for every record of a
 //! partition is made once as a [`MessagePrefix`].
 
+mod group;
+
 use base64::Engine as _;
 use serde::Serialize;
 
 use crate::{
     Epoch, FrameId, Offset, PartitionId, Timestamp, TopicName,
+    client::GroupMode,
     error::Refusal,
     json::push_text,
     limits::{FRAME_BYTES_MAX, RETRY_AFTER_MS},
+    name::GroupName,
 };
+
+pub use group::{Lease, error_failed};
 
 /// What is true of a record when its reply is sent; the text of `durability`.
 pub type DurabilityText = &'static str;
@@ -87,13 +93,19 @@ impl MessagePrefix {
         push_id(buffer, id);
         buffer.extend_from_slice(&self.published);
         push_integer(buffer, stored.offset.0);
-        if stored.duplicate {
-            buffer.extend_from_slice(b",\"duplicate\":true");
-        }
-        buffer.extend_from_slice(b",\"durability\":\"");
-        buffer.extend_from_slice(stored.durability.as_bytes());
-        buffer.extend_from_slice(b"\"}");
+        push_worth(buffer, stored);
+        buffer.push(b'}');
     }
+}
+
+/// Appends what follows the offset in a `published`, without the closing brace.
+fn push_worth(buffer: &mut Vec<u8>, stored: &Stored) {
+    if stored.duplicate {
+        buffer.extend_from_slice(b",\"duplicate\":true");
+    }
+    buffer.extend_from_slice(b",\"durability\":\"");
+    buffer.extend_from_slice(stored.durability.as_bytes());
+    buffer.push(b'"');
 }
 
 /// Where a record was stored and what that is worth.
@@ -163,6 +175,8 @@ pub fn push_id(buffer: &mut Vec<u8>, id: &FrameId) {
 pub enum RecordResult {
     /// It was stored.
     Stored(PartitionId, Stored),
+    /// It was stored, and the group that processed it says this of it: JSON on one line.
+    Processed(PartitionId, Stored, Box<[u8]>),
     /// It was given to live subscribers and not stored.
     Passed(PartitionId),
     /// It was refused and nothing is stored.
@@ -208,13 +222,14 @@ pub fn published_many(
 fn push_result(buffer: &mut Vec<u8>, result: &RecordResult) -> Option<DurabilityText> {
     match result {
         RecordResult::Stored(partition, stored) => {
-            buffer.extend_from_slice(b"{\"partition\":");
-            push_integer(buffer, u64::from(partition.0));
-            buffer.extend_from_slice(b",\"offset\":");
-            push_integer(buffer, stored.offset.0);
-            if stored.duplicate {
-                buffer.extend_from_slice(b",\"duplicate\":true");
-            }
+            push_place(buffer, *partition, stored);
+            buffer.push(b'}');
+            Some(stored.durability)
+        }
+        RecordResult::Processed(partition, stored, result) => {
+            push_place(buffer, *partition, stored);
+            buffer.extend_from_slice(b",\"result\":");
+            buffer.extend_from_slice(result);
             buffer.push(b'}');
             Some(stored.durability)
         }
@@ -230,6 +245,17 @@ fn push_result(buffer: &mut Vec<u8>, result: &RecordResult) -> Option<Durability
             buffer.extend_from_slice(b"}}");
             None
         }
+    }
+}
+
+/// Appends the begin of an entry of `results`: where its record is.
+fn push_place(buffer: &mut Vec<u8>, partition: PartitionId, stored: &Stored) {
+    buffer.extend_from_slice(b"{\"partition\":");
+    push_integer(buffer, u64::from(partition.0));
+    buffer.extend_from_slice(b",\"offset\":");
+    push_integer(buffer, stored.offset.0);
+    if stored.duplicate {
+        buffer.extend_from_slice(b",\"duplicate\":true");
     }
 }
 
@@ -292,6 +318,12 @@ pub fn push_refusal(buffer: &mut Vec<u8>, refusal: &Refusal) {
     if let Some(next_offset) = refusal.next_offset {
         buffer.extend_from_slice(b",\"next_offset\":");
         push_integer(buffer, next_offset.0);
+    }
+    if let Some((partition, offset)) = refusal.place {
+        buffer.extend_from_slice(b",\"partition\":");
+        push_integer(buffer, u64::from(partition.0));
+        buffer.extend_from_slice(b",\"offset\":");
+        push_integer(buffer, offset.0);
     }
 }
 
@@ -363,6 +395,49 @@ pub enum ServerFrame<'a> {
         /// Whether everything from the asked offsets on is there.
         recovered: bool,
     },
+    /// Answers `subscribe` in a group.
+    #[serde(rename = "subscribed")]
+    SubscribedGroup {
+        /// The frame that it answers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a FrameId>,
+        /// The topic.
+        topic: &'a TopicName,
+        /// The group.
+        group: &'a GroupName,
+        /// How it shares the topic's work.
+        mode: GroupMode,
+        /// The topic's epoch.
+        epoch: &'a Epoch,
+        /// The group's position in each partition.
+        offsets: &'a Offsets,
+        /// Whether everything from the asked offsets on is there.
+        recovered: bool,
+    },
+    /// A member of a partitioned group gained partitions, or (with none) idles.
+    Assigned {
+        /// The topic.
+        topic: &'a TopicName,
+        /// The group.
+        group: &'a GroupName,
+        /// The assignment's number.
+        generation: u64,
+        /// Where each goes on.
+        offsets: &'a Offsets,
+    },
+    /// A member of a partitioned group loses partitions.
+    Revoked {
+        /// The topic.
+        topic: &'a TopicName,
+        /// The group.
+        group: &'a GroupName,
+        /// The assignment's number.
+        generation: u64,
+        /// Which.
+        partitions: &'a [PartitionId],
+        /// How long commits for them are still taken, milliseconds.
+        grace_ms: u64,
+    },
     /// Answers `subscribe` for a pattern, and tells of new matches (then without `id`).
     #[serde(rename = "subscribed")]
     SubscribedPattern {
@@ -378,6 +453,9 @@ pub enum ServerFrame<'a> {
     Unsubscribed {
         /// The topic.
         topic: &'a str,
+        /// Its group, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        group: Option<&'a GroupName>,
         /// Why.
         reason: &'a str,
     },

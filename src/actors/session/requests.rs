@@ -8,7 +8,7 @@ use callboard_protocol::{
     ErrorCode, FrameId, TopicName,
     client::{
         self, Ack, BadFrame, ClientFrame, Credit, Declare, Fetch, From, NewRecord, Publish, Records, Request,
-        Subscribe, Target, topic_name,
+        Settle, Subscribe, Target, topic_name,
     },
     error::Refusal,
     limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
@@ -65,6 +65,9 @@ impl SessionActor {
                     Request::Subscribe(subscribe) => self.subscribe(id, *subscribe, ctx),
                     Request::Unsubscribe(target) => self.unsubscribe(id, &target),
                     Request::Credit(credit) => self.credit(id, &credit),
+                    Request::Commit(commit) => self.no_member(id.as_ref(), &commit.target),
+                    Request::Release(release) => self.no_member(id.as_ref(), &release.target),
+                    Request::Settle(settle) => self.no_delivery(id.as_ref(), &settle),
                     Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
                     Request::Declare(declare) => self.declare(id, declare, ctx),
                     Request::Ping => {
@@ -128,6 +131,13 @@ impl SessionActor {
             let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
             return self.refuse(id.as_ref(), &refusal);
         }
+        if matches!(publish.ack, Ack::Delivered | Ack::Processed) {
+            let refusal = Refusal::new(
+                ErrorCode::InvalidArgument,
+                "this ack level is not available in this version",
+            );
+            return self.refuse(id.as_ref(), &refusal);
+        }
         if publish.topic.starts_with('$') {
             let refusal = Refusal::new(
                 ErrorCode::Forbidden,
@@ -165,7 +175,8 @@ impl SessionActor {
                     slot: Slot::Alone,
                     silent: ack == Ack::None,
                 };
-                if let Err((refusal, reply)) = self.intake.add(placing, &record, ack, reply) {
+                if let Err(denied) = self.intake.add(placing, &record, ack, reply) {
+                    let (refusal, reply) = *denied;
                     self.refuse(reply.id.as_ref(), &refusal);
                 }
             }
@@ -198,7 +209,7 @@ impl SessionActor {
             let added = record.and_then(|record| {
                 self.intake
                     .add(placing, &record, ack, reply)
-                    .map_err(|(refusal, _)| refusal)
+                    .map_err(|denied| denied.0)
             });
             if let Err(refusal) = added {
                 record_result(
@@ -215,7 +226,12 @@ impl SessionActor {
 
     fn subscribe(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
         let following = self.conn.following.borrow();
-        let refusal = if following.iter().any(|known| *known.target == *subscribe.topic) {
+        let refusal = if subscribe.group.is_some() {
+            Some(Refusal::new(
+                ErrorCode::InvalidArgument,
+                "groups are not available in this version",
+            ))
+        } else if following.iter().any(|known| *known.target == *subscribe.topic) {
             let message = format!("this session follows {} already", subscribe.topic);
             Some(Refusal::new(ErrorCode::Conflict, message))
         } else if following.len() >= SUBSCRIPTIONS_MAX {
@@ -231,7 +247,7 @@ impl SessionActor {
         if Pattern::is_pattern(&subscribe.topic) {
             return self.subscribe_pattern(id, subscribe, ctx);
         }
-        if matches!(subscribe.from, From::Topics(_)) {
+        if matches!(subscribe.from, Some(From::Topics(_))) {
             let refusal = Refusal::new(ErrorCode::InvalidArgument, "from.topics goes with a pattern");
             return self.refuse(id.as_ref(), &refusal);
         }
@@ -240,11 +256,11 @@ impl SessionActor {
             Found::Creating => return Flow::Again,
             Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
         };
-        if let Some(starts) = pages::starts_now(&topic, &subscribe.from) {
+        if let Some(starts) = pages::starts_now(&topic, &subscribe.start()) {
             self.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts);
             return Flow::Done;
         }
-        let (asked, from) = (topic.clone(), subscribe.from.clone());
+        let (asked, from) = (topic.clone(), subscribe.start());
         let starts = self.hub.shared.readers.run(move || pages::starts(&asked, &from));
         ctx.spawn(starts.into_actor(self).map(move |starts, session, ctx| {
             match starts.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed"))) {
@@ -338,7 +354,7 @@ impl SessionActor {
             .into_iter()
             .filter(|topic| pattern.matches(&topic.name))
             .collect();
-        let from = subscribe.from.clone();
+        let from = subscribe.start();
         let asked = matching.clone();
         // A disk may have to be asked of any of them.
         let starts = self.hub.shared.readers.run(move || {
@@ -367,7 +383,7 @@ impl SessionActor {
         matching: &[Arc<Topic>],
         starts: &[Starts],
     ) {
-        let is_resume = matches!(subscribe.from, From::Topics(_) | From::Resume(_));
+        let is_resume = matches!(subscribe.from, Some(From::Topics(_) | From::Resume(_)));
         let topics: BTreeMap<TopicName, FollowedTopic> = matching
             .iter()
             .zip(starts)
@@ -422,6 +438,23 @@ impl SessionActor {
     fn not_subscribed(&self, id: Option<&FrameId>, target: &Target) -> Flow {
         let message = format!("this session does not follow {}", target.topic);
         self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
+    }
+
+    fn no_member(&self, id: Option<&FrameId>, target: &Target) -> Flow {
+        let group = target.group.as_deref().unwrap_or_default();
+        let message = format!("this session is no member of {group} of {}", target.topic);
+        self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
+    }
+
+    fn no_delivery(&self, id: Option<&FrameId>, settle: &Settle<'_>) -> Flow {
+        let failed = settle.deliveries.as_slice().iter();
+        let failed: Vec<_> = failed
+            .map(|delivery| (*delivery, ErrorCode::UnknownDelivery))
+            .collect();
+        let refusal = Refusal::new(ErrorCode::UnknownDelivery, "this session holds no such delivery");
+        self.conn
+            .reply(|buffer| server::error_failed(buffer, id, &refusal, &failed));
+        Flow::Done
     }
 
     fn unsubscribe(&mut self, id: Option<FrameId>, target: &Target) -> Flow {

@@ -11,10 +11,11 @@ use callboard_protocol::{
     ErrorCode, Offset, PartitionId, TopicName,
     client::{Ack, decode_messages},
     error::Refusal,
-    server::{self, RecordResult},
+    server::{self, RecordResult, Stored},
     time::parse_rfc3339,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::body::{self, Expect};
 use crate::{
@@ -55,6 +56,21 @@ struct Published<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
     durability: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+}
+
+impl<'a> Published<'a> {
+    fn new(topic: &'a TopicName, partition: PartitionId, stored: &Stored) -> Self {
+        Self {
+            topic,
+            partition,
+            offset: stored.offset,
+            duplicate: stored.duplicate,
+            durability: stored.durability,
+            result: None,
+        }
+    }
 }
 
 /// `POST /topics/{topic}/messages`
@@ -78,12 +94,13 @@ pub async fn publish(
     }
     match results.pop() {
         Some(RecordResult::Stored(partition, stored)) => {
+            return Ok(HttpResponse::Ok().json(Published::new(&topic.name, partition, &stored)));
+        }
+        Some(RecordResult::Processed(partition, stored, result)) => {
+            let result = serde_json::from_slice(&result).expect("a result was checked when it came");
             return Ok(HttpResponse::Ok().json(Published {
-                topic: &topic.name,
-                partition,
-                offset: stored.offset,
-                duplicate: stored.duplicate,
-                durability: stored.durability,
+                result: Some(result),
+                ..Published::new(&topic.name, partition, &stored)
             }));
         }
         Some(RecordResult::Passed(partition)) => server::passed(&mut answer, None, &topic.name, partition),

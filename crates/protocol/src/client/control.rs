@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
-use super::{Request, bad, invalid, partition_id};
+use super::{GroupSubscribe, Request, bad, group, invalid, partition_id};
 use crate::{Epoch, Offset, PartitionId, error::Refusal, id::SAFE_INTEGER_MAX};
 
 /// Names a subscription of the session.
@@ -19,17 +19,35 @@ pub struct Target {
     pub group: Option<String>,
 }
 
-/// A `subscribe` frame without a group.
+/// A `subscribe` frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe {
     /// A topic or a pattern.
     pub topic: String,
-    /// Where to begin.
-    pub from: From,
-    /// Most records to be given before `credit` allows more.
+    /// The group that it joins, if any.
+    pub group: Option<GroupSubscribe>,
+    /// Where to begin, if it says so.
+    pub from: Option<From>,
+    /// Without a group: most records to be given before `credit` allows more. In one: most that are out at a
+    /// time.
     pub credit: Option<u64>,
     /// What happens to a subscriber that is slower than its topic.
     pub overflow: Overflow,
+}
+
+impl Subscribe {
+    /// Where it begins; in a group only where the group has no position yet.
+    ///
+    /// Without a word, a plain subscription begins at what comes and a group at what is there: work that was
+    /// published before its first worker came must be done.
+    #[must_use]
+    pub fn start(&self) -> From {
+        match (&self.from, &self.group) {
+            (Some(from), _) => from.clone(),
+            (None, None) => From::Latest,
+            (None, Some(_)) => From::Earliest,
+        }
+    }
 }
 
 /// What happens to a subscriber that is slower than its topic.
@@ -106,7 +124,7 @@ pub struct Declare {
 /// An integer from 0 to 2^53 - 1, as every number of the protocol.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "u64")]
-struct Whole(u64);
+pub(super) struct Whole(pub(super) u64);
 
 impl TryFrom<u64> for Whole {
     type Error = &'static str;
@@ -120,7 +138,9 @@ impl TryFrom<u64> for Whole {
     }
 }
 
-fn offsets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<PartitionId, Offset>, D::Error> {
+pub(super) fn offsets<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<PartitionId, Offset>, D::Error> {
     let found = BTreeMap::<PartitionId, Whole>::deserialize(deserializer)?;
     Ok(found
         .into_iter()
@@ -132,18 +152,20 @@ pub(super) fn subscribe<'a>(text: &str) -> Result<Request<'a>, Refusal> {
     #[derive(Deserialize)]
     struct Fields {
         topic: String,
-        group: Option<de::IgnoredAny>,
         from: Option<serde_json::Value>,
         credit: Option<Whole>,
         overflow: Option<Overflow>,
     }
     let fields: Fields = read(text)?;
-    if fields.group.is_some() {
-        return Err(invalid("groups are not available in this version"));
+    let from = fields.from.map(start_from).transpose()?;
+    let group = read::<group::Fields>(text)?.read()?;
+    if group.is_some() {
+        group::fits(&fields.topic, from.as_ref(), fields.overflow)?;
     }
     Ok(Request::Subscribe(Box::new(Subscribe {
         topic: fields.topic,
-        from: fields.from.map_or(Ok(From::Latest), start_from)?,
+        group,
+        from,
         credit: fields.credit.map(|credit| credit.0),
         overflow: fields.overflow.unwrap_or_default(),
     })))
@@ -226,6 +248,6 @@ pub(super) fn declare<'a>(text: &str) -> Result<Request<'a>, Refusal> {
     }))
 }
 
-fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
     serde_json::from_str(text).map_err(|error| bad(error.to_string()))
 }

@@ -1,19 +1,26 @@
 //! Frames that a client sends, decoded and borrowed from the message they came in.
 //!
 //! One pass over the text checks the JSON and finds the fields. `publish` is read from what that pass
-//! found, so that payloads stay the bytes they came as; the other frames are rare and small, and are read
-//! a second time by serde. Reads only: whether a topic exists or an offset is in range is not known here.
+//! found, so that payloads stay the bytes they came as, and so is `ack`, of which a worker sends one a record;
+//! the other frames are rare and small, and are read a second time by serde. Reads only: whether a topic
+//! exists or an offset is in range is not known here.
 //!
 //! - [`publish`]: records and how they are read.
+//! - [`settle`]: `ack`, `nack` and `extend`.
+//! - [`group`]: what `subscribe` says of a group, `commit` and `release`.
 //! - [`control`]: every other frame.
 
 pub mod control;
+pub mod group;
 pub mod publish;
+pub mod settle;
 
 use std::borrow::Cow;
 
 pub use control::{Credit, Declare, Fetch, From, Overflow, Resume, Subscribe, Target};
+pub use group::{Commit, GroupMode, GroupSubscribe, OrderingText, Release};
 pub use publish::{Ack, NewRecord, Payload, Publish, Records, decode_messages};
+pub use settle::{Deliveries, Settle, SettleAction};
 
 use publish::{Messages, RecordFields};
 
@@ -44,6 +51,12 @@ pub enum Request<'a> {
     Unsubscribe(Target),
     /// Let a subscription have more records.
     Credit(Credit),
+    /// Say how far a member has come.
+    Commit(Commit),
+    /// Give partitions back.
+    Release(Release),
+    /// Say what became of leased records.
+    Settle(Settle<'a>),
     /// Read a page.
     Fetch(Fetch),
     /// Create a topic, or confirm that it is as said.
@@ -96,6 +109,9 @@ struct Fields<'a> {
     ack: Option<&'a str>,
     exchange: Option<&'a str>,
     notify: Option<&'a str>,
+    timeout_ms: Option<&'a str>,
+    deliveries: Option<&'a str>,
+    result: Option<&'a str>,
     record: RecordFields<'a>,
     messages: Option<Messages<'a>>,
     /// A value that is nested too deep; the rest was read all the same, for the `id` it may hold.
@@ -138,6 +154,9 @@ impl<'a> Fields<'a> {
             "ack" => self.ack = json::not_null(value),
             "exchange" => self.exchange = json::not_null(value),
             "notify" => self.notify = json::not_null(value),
+            "timeout_ms" => self.timeout_ms = json::not_null(value),
+            "deliveries" => self.deliveries = Some(value),
+            "result" => self.result = json::not_null(value),
             _ => return self.record.take(key, value),
         }
         true
@@ -155,6 +174,11 @@ impl<'a> Fields<'a> {
         match name.as_ref() {
             "publish" => self.publish(has_line_breaks),
             "subscribe" => control::subscribe(text),
+            "ack" => settle::ack(self.deliveries, self.result, has_line_breaks),
+            "nack" => settle::nack(text),
+            "extend" => settle::extend(text),
+            "commit" => group::commit(text),
+            "release" => group::release(text),
             "unsubscribe" => control::unsubscribe(text),
             "credit" => control::credit(text),
             "fetch" => control::fetch(text),
@@ -183,6 +207,10 @@ impl<'a> Fields<'a> {
         let topic = self.topic.ok_or_else(|| bad("publish needs a topic"))?;
         let topic = json::as_text(topic).ok_or_else(|| bad("topic must be a string"))?;
         let ack = self.ack.map_or(Ok(Ack::default()), publish::ack)?;
+        let timeout_ms = self
+            .timeout_ms
+            .map(|value| publish::integer(value, "timeout_ms"))
+            .transpose()?;
         let records = match self.messages.take() {
             None => Records::One(self.record.read(has_line_breaks)?),
             Some(_) if !self.record.is_empty() => {
@@ -190,7 +218,12 @@ impl<'a> Fields<'a> {
             }
             Some(messages) => Records::Many(messages.read(has_line_breaks)?),
         };
-        Ok(Request::Publish(Publish { topic, ack, records }))
+        Ok(Request::Publish(Publish {
+            topic,
+            ack,
+            timeout_ms,
+            records,
+        }))
     }
 }
 

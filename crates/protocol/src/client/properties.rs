@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{ClientFrame, tests::record};
-use crate::PartitionId;
+use super::{ClientFrame, Request, tests::record};
+use crate::{ErrorCode, PartitionId};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
@@ -32,6 +32,36 @@ proptest! {
         prop_assert_eq!(record.partition, partition.map(PartitionId));
         prop_assert_eq!(record.ttl_ms, ttl_ms);
         prop_assert_eq!(record.payload.bytes(), payload.as_bytes());
+    }
+
+    /// An `ack` is read as serde would read it, however its numbers are spaced, and in the order said.
+    #[test]
+    fn deliveries_come_out_as_they_went_in(
+        deliveries in proptest::collection::vec(0..1u64 << 53, 1..40),
+        space in "[ \t\r\n]{0,2}",
+    ) {
+        let numbers: Vec<String> = deliveries.iter().map(|number| format!("{space}{number}{space}")).collect();
+        let text = format!(r#"{{"type":"ack","deliveries":[{}]}}"#, numbers.join(","));
+        let Request::Settle(settle) = ClientFrame::decode(&text).unwrap().request else {
+            panic!("ack")
+        };
+        prop_assert_eq!(settle.deliveries.as_slice(), deliveries);
+    }
+
+    /// An `ack` of anything but whole numbers is refused.
+    #[test]
+    fn what_is_no_delivery_is_refused(
+        before in proptest::collection::vec(0..1000u64, 0..3),
+        other in r#"-1|1\.0|1e3|null|true|"(1|1,2|\]|\[)"|\[(1(,2)?)?\]|\{("a":1)?\}|9007199254740992"#,
+        after in proptest::collection::vec(0..1000u64, 0..3),
+    ) {
+        let mut elements: Vec<String> = before.iter().map(u64::to_string).collect();
+        elements.push(other);
+        elements.extend(after.iter().map(u64::to_string));
+        let text = format!(r#"{{"type":"ack","deliveries":[{}]}}"#, elements.join(","));
+        prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{}", text);
+        let code = ClientFrame::decode(&text).unwrap_err().refusal.code;
+        prop_assert_eq!(code, ErrorCode::BadFrame);
     }
 
     /// A frame cut or changed anywhere is decoded or refused, never a panic.

@@ -23,6 +23,10 @@ pub enum Ack {
     /// When the records have what their topic's durability promises.
     #[default]
     Durable,
+    /// When at least one subscription of any kind has been sent each of them.
+    Delivered,
+    /// When a shared group has acked each of them.
+    Processed,
 }
 
 /// A `publish` frame.
@@ -32,6 +36,8 @@ pub struct Publish<'a> {
     pub topic: Text<'a>,
     /// When to answer.
     pub ack: Ack,
+    /// How long to wait for `delivered` or `processed`, milliseconds; without it as long as the session lives.
+    pub timeout_ms: Option<u64>,
     /// What.
     pub records: Records<'a>,
 }
@@ -267,12 +273,13 @@ pub(super) fn ack(value: &str) -> Result<Ack, Refusal> {
         Some("durable") => Ok(Ack::Durable),
         Some("accepted") => Ok(Ack::Accepted),
         Some("none") => Ok(Ack::None),
-        Some("delivered" | "processed") => Err(invalid("this ack level is not available in this version")),
-        _ => Err(bad("ack is one of none, accepted, durable")),
+        Some("delivered") => Ok(Ack::Delivered),
+        Some("processed") => Ok(Ack::Processed),
+        _ => Err(bad("ack is one of none, accepted, durable, delivered, processed")),
     }
 }
 
-fn integer(value: &str, field: &str) -> Result<u64, Refusal> {
+pub(super) fn integer(value: &str, field: &str) -> Result<u64, Refusal> {
     json::as_integer(value).ok_or_else(|| bad(format!("{field} is an integer from 0 to 2^53-1")))
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::ErrorCode;
 
+mod groups;
+
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
     // What stood in the buffer before must stay.
     let mut buffer = b"before".to_vec();
@@ -218,6 +220,7 @@ fn rare_frames_have_the_shapes_of_the_document() {
         (
             ServerFrame::Unsubscribed {
                 topic: "orders",
+                group: None,
                 reason: "topic_deleted",
             },
             json!({"type":"unsubscribed","topic":"orders","reason":"topic_deleted"}),
