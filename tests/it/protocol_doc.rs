@@ -230,7 +230,7 @@ fn the_table_of_limits_is_the_limits() {
         .into_iter()
         .map(|row| (row[0].replace('`', ""), row[1].parse().unwrap()))
         .collect();
-    let limits: [(&str, u64); 22] = [
+    let limits: [(&str, u64); 23] = [
         ("FRAME_BYTES_MAX", limits::FRAME_BYTES_MAX as u64),
         ("MESSAGE_BYTES_MAX", limits::MESSAGE_BYTES_MAX as u64),
         ("PAYLOAD_DEPTH_MAX", limits::PAYLOAD_DEPTH_MAX as u64),
@@ -238,6 +238,7 @@ fn the_table_of_limits_is_the_limits() {
         ("MESSAGE_ID_BYTES_MAX", limits::MESSAGE_ID_BYTES_MAX as u64),
         ("TOPIC_NAME_BYTES_MAX", limits::TOPIC_NAME_BYTES_MAX as u64),
         ("GROUP_NAME_BYTES_MAX", limits::GROUP_NAME_BYTES_MAX as u64),
+        ("GROUP_CREDIT_DEFAULT", limits::GROUP_CREDIT_DEFAULT),
         ("LEASE_MS_MIN", limits::LEASE_MS_MIN),
         ("LEASE_MS_MAX", limits::LEASE_MS_MAX),
         ("DELIVERIES_MAX", limits::DELIVERIES_MAX as u64),

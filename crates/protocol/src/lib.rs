@@ -24,4 +24,4 @@ pub mod time;
 
 pub use error::ErrorCode;
 pub use id::{Epoch, FrameId, Offset, PartitionId, Timestamp};
-pub use name::{GroupName, MemberName, NameError, Pattern, TopicName};
+pub use name::{GroupMode, GroupName, MemberName, NameError, Pattern, TopicName};

@@ -14,6 +14,8 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 128;
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 /// Longest group or member name.
 pub const GROUP_NAME_BYTES_MAX: usize = 64;
+/// Deliveries that a member of a group has out at most, unless it says otherwise.
+pub const GROUP_CREDIT_DEFAULT: u64 = 256;
 /// Shortest lease that can be asked for.
 pub const LEASE_MS_MIN: u64 = 100;
 /// Longest lease that can be asked for: a day.

@@ -1,4 +1,4 @@
-//! Names of topics, groups and members, and patterns over topic names.
+//! Names of topics, groups (and of how they share work) and members, and patterns over topic names.
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
@@ -228,6 +228,35 @@ impl fmt::Display for GroupName {
 impl Borrow<str> for GroupName {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+/// How a group shares its topic's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupMode {
+    /// Each partition has one owner.
+    Partitioned,
+    /// Each record is leased to one member.
+    Shared,
+}
+
+impl GroupMode {
+    /// The mode that `text` names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Partitioned, Self::Shared]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+    }
+
+    /// The mode as it stands in a frame.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Partitioned => "partitioned",
+            Self::Shared => "shared",
+        }
     }
 }
 

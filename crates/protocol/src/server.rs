@@ -10,11 +10,10 @@ use serde::Serialize;
 
 use crate::{
     Epoch, FrameId, Offset, PartitionId, Timestamp, TopicName,
-    client::GroupMode,
     error::Refusal,
     json::push_text,
     limits::{FRAME_BYTES_MAX, RETRY_AFTER_MS},
-    name::GroupName,
+    name::{GroupMode, GroupName},
 };
 
 pub use group::{Lease, error_failed};

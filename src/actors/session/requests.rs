@@ -447,9 +447,9 @@ impl SessionActor {
     }
 
     fn no_delivery(&self, id: Option<&FrameId>, settle: &Settle<'_>) -> Flow {
-        let failed = settle.deliveries.as_slice().iter();
+        let failed = settle.deliveries.iter();
         let failed: Vec<_> = failed
-            .map(|delivery| (*delivery, ErrorCode::UnknownDelivery))
+            .map(|delivery| (delivery, ErrorCode::UnknownDelivery))
             .collect();
         let refusal = Refusal::new(ErrorCode::UnknownDelivery, "this session holds no such delivery");
         self.conn

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
     Overflow, Request, Target,
@@ -16,6 +16,7 @@ use crate::{
     GroupName, MemberName, Offset, PartitionId, Pattern,
     error::Refusal,
     limits::{LEASE_MS_MAX, LEASE_MS_MIN},
+    name::GroupMode,
 };
 
 /// What a `subscribe` says of its group.
@@ -33,35 +34,6 @@ pub struct GroupSubscribe {
     pub ordering: OrderingText,
     /// How long a record is leased, milliseconds; the topic's `lease_ms` if it is not said.
     pub lease_ms: Option<u64>,
-}
-
-/// How a group shares its topic's work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GroupMode {
-    /// Each partition has one owner.
-    Partitioned,
-    /// Each record is leased to one member.
-    Shared,
-}
-
-impl GroupMode {
-    /// The mode that `text` names.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Partitioned, Self::Shared]
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-    }
-
-    /// The mode as it stands in a frame.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Partitioned => "partitioned",
-            Self::Shared => "shared",
-        }
-    }
 }
 
 /// The order in which a shared group hands records out.

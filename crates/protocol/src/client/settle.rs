@@ -42,6 +42,11 @@ impl Deliveries {
             Self::Many(deliveries) => deliveries,
         }
     }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = u64> {
+        self.as_slice().iter().copied()
+    }
 }
 
 /// What became of a leased record.

@@ -36,7 +36,8 @@ impl MessagePrefix {
     pub fn leased(
         &self,
         buffer: &mut Vec<u8>,
-        (offset, timestamp): (Offset, Timestamp),
+        offset: Offset,
+        timestamp: Timestamp,
         fields: &MessageFields<'_>,
         lease: Lease,
     ) {

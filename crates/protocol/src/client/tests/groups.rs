@@ -1,7 +1,7 @@
 //! The frames of groups decode to what they say, and what a group does not give is refused.
 
 use super::*;
-use crate::{GroupName, MemberName};
+use crate::{GroupMode, GroupName, MemberName};
 
 fn settled(text: &str) -> Settle<'_> {
     match request(text) {

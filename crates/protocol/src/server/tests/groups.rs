@@ -19,7 +19,7 @@ fn a_groups_message_says_whose_it_is() {
         lease_ms: 30_000,
     };
     check(
-        |buffer| prefix.leased(buffer, (Offset(17), AT), &PLAIN, lease),
+        |buffer| prefix.leased(buffer, Offset(17), AT, &PLAIN, lease),
         r#"{"type":"message","topic":"orders","group":"workers","partition":3,"offset":17,"delivery":991,"attempt":1,"lease_ms":30000,"timestamp":1795146000123,"payload":21.50}"#,
     );
 }
