@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -14,7 +14,11 @@ use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
 use callboard_protocol::{Epoch, Offset, PartitionId, TopicName, server::MessagePrefix};
 
-use super::{append::Append, partition::PartitionActor};
+use super::{
+    append::Append,
+    partition::{PartitionActor, Sent},
+    waiting::Waits,
+};
 use crate::store::{Log, PartitionKey, TopicId};
 
 /// The topics by name.
@@ -96,6 +100,8 @@ pub struct Topic {
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
+    /// Held while a partition counts what the topic keeps and admits what fits.
+    room: Mutex<()>,
 }
 
 impl Topic {
@@ -115,6 +121,7 @@ impl Topic {
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
+            room: Mutex::new(()),
         }
     }
 
@@ -159,6 +166,12 @@ impl Topic {
     pub(super) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
     }
+
+    /// Keeps the topic's other partitions from admitting records; taken only where the topic has a
+    /// `records_max`, and only as long as it takes to count.
+    pub(super) fn lock_room(&self) -> MutexGuard<'_, ()> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One partition as every thread sees it: where to send, and where to read.
@@ -173,6 +186,12 @@ pub struct PartitionRef {
     pub prefix: MessagePrefix,
     /// What came in lately.
     pub meter: Meter,
+    /// What publishers wait for here.
+    pub waits: Waits,
+    /// What each of the topic's groups has of it.
+    pub groups: RwLock<Arc<[Arc<GroupPart>]>>,
+    /// The offset after the newest admitted record; kept up only where the topic has a `records_max`.
+    given: AtomicU64,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
 }
@@ -185,6 +204,9 @@ impl PartitionRef {
             topic: topic.clone(),
             prefix: MessagePrefix::new(topic, key.partition),
             meter: Meter::default(),
+            waits: Waits::default(),
+            groups: RwLock::new(Arc::new([])),
+            given: AtomicU64::new(0),
             addr: RwLock::new(None),
             log: RwLock::new(None),
         }
@@ -224,6 +246,47 @@ impl PartitionRef {
     pub fn next_offset(&self) -> Offset {
         self.log().map_or(Offset::ZERO, |log| log.next_offset())
     }
+
+    /// Says that a subscription was sent these records, if anybody waits to hear it.
+    pub fn tell_sent(&self, from: Offset, next: Offset) {
+        if self.waits.delivered() > 0
+            && from < next
+            && let Some(addr) = self.addr()
+        {
+            addr.do_send(Sent { from, next });
+        }
+    }
+
+    /// Says where the next record goes, before it can be seen.
+    pub(super) fn set_given(&self, next: Offset) {
+        self.given.store(next.0, Ordering::Release);
+    }
+
+    /// Records that count against the topic's `records_max`, those included that are not visible yet: what the
+    /// group that has most left to do has not finished, or what is kept while there is no group.
+    pub(super) fn kept(&self) -> u64 {
+        let Some(log) = self.log() else { return 0 };
+        let next = self.given.load(Ordering::Acquire).max(log.next_offset().0);
+        let stored = next.saturating_sub(log.first_offset().0);
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = groups
+            .iter()
+            .map(|group| next.saturating_sub(group.finished.load(Ordering::Acquire)));
+        // What retention has removed nobody will finish.
+        unfinished
+            .max()
+            .map_or(stored, |unfinished| unfinished.min(stored))
+    }
+}
+
+/// What a group has of one partition. Written by its group, read by whoever counts.
+#[derive(Debug, Default)]
+pub struct GroupPart {
+    /// Records that it had not finished when it last looked.
+    pub unfinished: AtomicU64,
+    /// The partition's next offset then, less those: what came since is unfinished as well. Rises only, except
+    /// on seek.
+    pub finished: AtomicU64,
 }
 
 const METER_SECONDS: usize = 8;
