@@ -9,6 +9,7 @@ use std::{
     io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -21,6 +22,7 @@ use super::{
     gateway::SessionInfo,
     member::Membership,
     plain::{Following, PlainSubscription},
+    waiting::SessionWaits,
     wire::{self, Format},
 };
 
@@ -64,6 +66,8 @@ pub struct Conn {
     pub pending: RefCell<slab::Slab<PendingPublish>>,
     /// Bytes of records on their way.
     pub in_flight_bytes: Cell<usize>,
+    /// Its publishes that wait for a delivery, for a worker or for room.
+    pub waits: Arc<SessionWaits>,
     /// Whether the session waits for something and must not be read from.
     pub paused: Cell<bool>,
     /// Whether it waits until less is in flight on its thread.
@@ -165,6 +169,7 @@ impl Conn {
             behind: RefCell::default(),
             pending: RefCell::default(),
             in_flight_bytes: Cell::new(0),
+            waits: Arc::default(),
             paused: Cell::new(false),
             is_starved: Cell::new(false),
             is_reading: Cell::new(false),

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -17,7 +17,8 @@ use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, serve
 use super::{
     append::Append,
     group::handle::{GroupPart, GroupRef},
-    partition::PartitionActor,
+    partition::{PartitionActor, Sent},
+    waiting::Waits,
 };
 use crate::store::{Log, PartitionKey, TopicId};
 
@@ -101,6 +102,8 @@ pub struct Topic {
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
+    /// Held while a partition counts what the topic keeps and admits what fits.
+    room: Mutex<()>,
 }
 
 impl Topic {
@@ -121,6 +124,7 @@ impl Topic {
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
+            room: Mutex::new(()),
         }
     }
 
@@ -204,6 +208,12 @@ impl Topic {
     pub(super) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
     }
+
+    /// Keeps the topic's other partitions from admitting records; taken only where the topic has a
+    /// `records_max`, and only as long as it takes to count.
+    pub(super) fn lock_room(&self) -> MutexGuard<'_, ()> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One partition as every thread sees it: where to send, and where to read.
@@ -218,10 +228,14 @@ pub struct PartitionRef {
     pub prefix: MessagePrefix,
     /// What came in lately.
     pub meter: Meter,
+    /// What publishers wait for here.
+    pub waits: Waits,
+    /// What each of the topic's groups has of it.
+    groups: RwLock<Arc<[Arc<GroupPart>]>>,
+    /// The offset after the newest admitted record; kept up only where the topic has a `records_max`.
+    given: AtomicU64,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
-    pub waits: super::waiting::Waits,
-    groups: RwLock<Arc<[Arc<GroupPart>]>>,
 }
 
 impl PartitionRef {
@@ -232,10 +246,11 @@ impl PartitionRef {
             topic: topic.clone(),
             prefix: MessagePrefix::new(topic, key.partition),
             meter: Meter::default(),
+            waits: Waits::default(),
+            groups: RwLock::new(Arc::new([])),
+            given: AtomicU64::new(0),
             addr: RwLock::new(None),
             log: RwLock::new(None),
-            waits: Default::default(),
-            groups: RwLock::new(Arc::new([])),
         }
     }
 
@@ -281,6 +296,37 @@ impl PartitionRef {
     /// The offset after its newest visible record.
     pub fn next_offset(&self) -> Offset {
         self.log().map_or(Offset::ZERO, |log| log.next_offset())
+    }
+
+    /// Says that a subscription was sent these records, if anybody waits to hear it.
+    pub fn tell_sent(&self, from: Offset, next: Offset) {
+        if self.waits.delivered() > 0
+            && from < next
+            && let Some(addr) = self.addr()
+        {
+            addr.do_send(Sent { from, next });
+        }
+    }
+
+    /// Says where the next record goes, before it can be seen.
+    pub(super) fn set_given(&self, next: Offset) {
+        self.given.store(next.0, Ordering::Release);
+    }
+
+    /// Records that count against the topic's `records_max`, those included that are not visible yet: what the
+    /// group that has most left to do has not finished, or what is kept while there is no group.
+    pub(super) fn kept(&self) -> u64 {
+        let Some(log) = self.log() else { return 0 };
+        let next = self.given.load(Ordering::Acquire).max(log.next_offset().0);
+        let stored = next.saturating_sub(log.first_offset().0);
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = groups
+            .iter()
+            .map(|group| group.unfinished(Offset(next)));
+        // What retention has removed nobody will finish.
+        unfinished
+            .max()
+            .map_or(stored, |unfinished| unfinished.min(stored))
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
     conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
-    plain::{Following, pump},
+    plain::{Following, Taken, pump},
     wire::FrameBuffer,
 };
 use crate::store::PartitionKey;
@@ -114,6 +114,7 @@ impl Hub {
         }
         self.leave_groups(conn);
         conn.behind.take();
+        conn.waits.end();
         self.release(conn.in_flight_bytes.replace(0));
     }
 
@@ -213,10 +214,18 @@ impl Hub {
         let feed = self.feeds.borrow().get(&committed.part.key).cloned();
         if let Some(feed) = feed {
             let mut behind = Vec::new();
+            let mut was_pushed = false;
             let followers = feed.followers.borrow();
             for follower in followers.iter() {
                 let must_read = match &committed.delivery {
-                    Some(delivery) => follower.offer(delivery),
+                    Some(delivery) => match follower.offer(delivery) {
+                        Taken::Pushed => {
+                            was_pushed = true;
+                            false
+                        }
+                        Taken::MustRead => true,
+                        Taken::Left => false,
+                    },
                     None => follower.notice_end(committed.end),
                 };
                 if must_read {
@@ -224,6 +233,10 @@ impl Hub {
                 }
             }
             drop(followers);
+            if was_pushed && let Some((from, next)) = committed.delivery.as_ref().and_then(|sent| sent.range)
+            {
+                committed.part.tell_sent(from, next);
+            }
             feed.end.set(feed.end.get().max(committed.end));
             feed.listeners.wake(committed.delivery.as_ref());
             for follower in behind {
@@ -241,34 +254,32 @@ impl Hub {
             return; // Its bytes were released when it went.
         };
         self.released(&conn, settled.released_bytes);
+        conn.waits.release(settled.released);
         let mut frames = FrameBuffer::new(conn.format, settled.replies.len() * 110);
         let prefix = &settled.part.prefix;
         for (index, reply) in settled.replies.iter().enumerate() {
-            let outcome = settled.settlement.outcome(index);
-            match (reply.slot, outcome) {
-                (Slot::Alone, Some(Ok(_)) | None) if reply.silent => {}
-                (Slot::Alone, Some(Ok(stored))) => {
-                    if let Some(id) = &reply.id {
-                        frames.frame(|buffer| prefix.published(buffer, id, &stored));
-                    }
+            let part = &settled.part;
+            let outcome = settled.settlement.outcome(index, part.id);
+            if let Slot::Part { pending, index } = reply.slot {
+                record_result(&conn, pending, index, outcome, &mut frames);
+                continue;
+            }
+            let id = reply.id.as_ref();
+            match (outcome, id) {
+                (RecordResult::Refused(refusal), id) => {
+                    frames.frame(|buffer| server::error(buffer, id, &refusal, None));
                 }
-                (Slot::Alone, None) => {
-                    if let Some(id) = &reply.id {
-                        let part = &settled.part;
-                        frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
-                    }
+                _ if reply.silent => {}
+                (RecordResult::Stored(_, stored), Some(id)) => {
+                    frames.frame(|buffer| prefix.published(buffer, id, &stored));
                 }
-                (Slot::Alone, Some(Err(refusal))) => {
-                    frames.frame(|buffer| server::error(buffer, reply.id.as_ref(), &refusal, None));
+                (RecordResult::Processed(_, stored, result), Some(id)) => {
+                    frames.frame(|buffer| prefix.published_result(buffer, id, &stored, &result));
                 }
-                (Slot::Part { pending, index }, outcome) => {
-                    let result = match outcome {
-                        Some(Ok(stored)) => RecordResult::Stored(settled.part.id, stored),
-                        Some(Err(refusal)) => RecordResult::Refused(refusal),
-                        None => RecordResult::Passed(settled.part.id),
-                    };
-                    record_result(&conn, pending, index, result, &mut frames);
+                (RecordResult::Passed(_), Some(id)) => {
+                    frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
                 }
+                (_, None) => {}
             }
         }
         conn.push(frames.finish());
@@ -288,7 +299,7 @@ impl Hub {
 
     /// Closes a session when the broker shuts down, but not before its publishes are answered.
     pub(super) fn close_if_settled(&self, conn: &Conn) {
-        if self.said_goodbye.get() && conn.in_flight_bytes.get() == 0 {
+        if self.said_goodbye.get() && conn.in_flight_bytes.get() == 0 && conn.waits.is_idle() {
             conn.close(CLOSE_GOING_AWAY, "shutting down");
         }
     }

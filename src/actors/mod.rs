@@ -16,11 +16,14 @@
 //! | [`hub::Settle`] | partition → hub | never lost; bounded by what sessions have in flight |
 //! | [`partition::Watch`] | hub → partition | answered with the end, so that nothing in between is missed |
 //! | `partition::mailbox::StoreEvent` | store's writer → partition | at most one a flush |
+//! | [`partition::Sent`], [`partition::Processed`] | hub, group → partition | only while a publisher waits to hear of it |
+//! | [`partition::RoomMade`] | group → partition | only while a publisher waits because the topic is full |
 //! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
 //! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on
-//! from the log.
+//! from the log. What publishers wait for (`ack` `delivered` and `processed`, `when_full`) is bounded by
+//! [`waiting`]; the session's other frames go on meanwhile.
 
 pub mod append;
 pub mod broker;

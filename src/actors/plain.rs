@@ -17,14 +17,14 @@ use callboard_core::{
     subscription::{Offer, Overflow, Subscription, conflate},
 };
 use callboard_protocol::{
-    Offset, PartitionId,
+    Offset, PartitionId, Timestamp,
     name::{GroupName, Pattern},
     server::{MessagePrefix, ServerFrame},
 };
 
 use super::{
     clock,
-    conn::Conn,
+    conn::{Conn, Phase},
     directory::{PartitionRef, Topic},
     hub::{Delivery, Feed, Hub},
     member::Outstanding,
@@ -84,6 +84,17 @@ pub struct PlainSubscription {
 struct Share {
     prefix: MessagePrefix,
     out: RefCell<Outstanding>,
+}
+
+/// What a subscriber did with a committed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was sent the records.
+    Pushed,
+    /// It has to read them from the log.
+    MustRead,
+    /// It has them already, or there is nothing to read again.
+    Left,
 }
 
 /// What a step of catching up came to.
@@ -146,34 +157,35 @@ impl PlainSubscription {
         outcome
     }
 
-    /// Gives it a committed batch, or says that it has to read (true).
-    pub fn offer(&self, delivery: &Delivery) -> bool {
+    /// Gives it a committed batch, if it takes it now.
+    pub fn offer(&self, delivery: &Delivery) -> Taken {
         let conn = self.conn();
         let bytes = delivery.bytes(self.format()).filter(|_| self.share.is_none());
         let Some(bytes) = bytes else {
             // A group's messages are its own, or the partition did not know of this subprotocol's first
             // follower yet.
-            return delivery.range.is_some_and(|(_, next)| self.notice_end(next));
+            let must_read = delivery.range.is_some_and(|(_, next)| self.notice_end(next));
+            return if must_read { Taken::MustRead } else { Taken::Left };
         };
         let Some((base, next)) = delivery.range else {
             if self.is_live() && conn.has_room() && self.spend_transient(delivery.count) {
                 conn.push(bytes.clone());
             }
-            return false;
+            return Taken::Left;
         };
         let was_live = self.is_live();
         match self.with_credit(|state| state.offer(base, next, delivery.count, conn.has_room())) {
             Offer::Push => {
                 conn.push(bytes.clone());
-                false
+                Taken::Pushed
             }
             Offer::Behind => {
                 if was_live {
                     self.overflowed.set(true);
                 }
-                true
+                Taken::MustRead
             }
-            Offer::Ignore => false,
+            Offer::Ignore => Taken::Left,
         }
     }
 
@@ -298,7 +310,8 @@ impl PlainSubscription {
         } else {
             let limit = self.following.credit.get().unwrap_or(u64::MAX);
             let prefix = self.share.as_ref().map_or(&self.feed.part.prefix, |share| &share.prefix);
-            let encoded = wire::encode_batches(prefix, &page.batches, self.format(), clock::now(), limit);
+            let now = clock::now();
+            let encoded = wire::encode_batches(prefix, &page.batches, self.format(), now, limit);
             if let Some(share) = &self.share {
                 let given = (before, encoded.next_offset);
                 share.out.borrow_mut().given(given, encoded.count);
@@ -307,6 +320,7 @@ impl PlainSubscription {
                 self.with_credit(|state| state.advance(encoded.next_offset, encoded.count, end));
             }
             self.conn().push(encoded.bytes);
+            self.tell_sent(&page.batches, now, encoded.next_offset);
         }
         if self.state.borrow().next() == before {
             // Nothing to be had although the end lies further on; the next commit brings it back.
@@ -341,9 +355,20 @@ impl PlainSubscription {
             self.skipped(left_out, resumes_at, "overflow");
         }
         let prefix = &self.feed.part.prefix;
-        let encoded = wire::encode_batches(prefix, &chosen, self.format(), clock::now(), u64::MAX);
+        let now = clock::now();
+        let encoded = wire::encode_batches(prefix, &chosen, self.format(), now, u64::MAX);
         self.with_credit(|state| state.advance(next, encoded.count, end));
         self.conn().push(encoded.bytes);
+        self.tell_sent(&chosen, now, encoded.next_offset);
+    }
+
+    /// Says to the partition which records of `batches` before `next` went out, if anybody waits to hear it.
+    fn tell_sent(&self, batches: &[Batch], now: Timestamp, next: Offset) {
+        let part = &self.feed.part;
+        // A connection that died while this was read has taken nothing.
+        if part.waits.delivered() > 0 && self.conn().phase() == Phase::Open {
+            wire::sent_runs(batches, now, next, |from, next| part.tell_sent(from, next));
+        }
     }
 
     /// The offset that it gets next.

@@ -117,10 +117,11 @@ impl SessionActor {
             // Its handshake was under way when the others were told.
             hub.say_goodbye(&conn);
         }
+        let intake = Intake::of_session(conn.waits.clone());
         Self {
             hub,
             conn,
-            intake: Intake::default(),
+            intake,
             // Copied, because it lies in the large buffer of the HTTP stack.
             unread: BytesMut::from(&came[..]),
             lines: BytesMut::new(),
@@ -315,7 +316,7 @@ impl SessionActor {
         }
         for open in self.intake.take() {
             self.hub.hold(&self.conn, open.bytes());
-            let origin = Origin::Session(self.hub.addr.clone(), self.conn.id);
+            let origin = Origin::Session(self.hub.addr.clone(), self.conn.id, self.conn.waits.clone());
             let (part, append) = open.into_append(origin);
             if self.unsent.is_empty() {
                 if let Some(append) = part.try_send(append) {

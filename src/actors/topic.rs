@@ -99,6 +99,7 @@ impl TopicActor {
             durability: self.config.durability,
             dedup_window_ms: self.config.dedup_window_ms,
             records_max: self.config.records_max,
+            when_full: self.config.when_full,
             record_bytes_max: self.config.record_bytes_max,
         })
     }

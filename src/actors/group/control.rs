@@ -6,7 +6,7 @@ use actix::prelude::*;
 use callboard_core::record::Batch;
 use callboard_protocol::{
     ErrorCode, GroupName, Offset, PartitionId,
-    client::{Ack, NewRecord},
+    client::NewRecord,
     error::Refusal,
     server::RecordResult,
 };
@@ -20,7 +20,7 @@ use super::{
     mailbox::{Redrive, Seek},
 };
 use crate::{
-    actors::{Shared, clock, directory::Topic, gateway},
+    actors::{Shared, append::Asked, clock, directory::Topic, gateway},
     store::Log,
 };
 
@@ -183,7 +183,7 @@ impl Source<'_> {
             .iter()
             .map(|(_, headers, id, parts)| Ok(record_of(parts, headers, Some(id))))
             .collect();
-        let results = match gateway::publish(shared, self.topic, records, Ack::Durable).await {
+        let results = match gateway::publish(shared, self.topic, records, Asked::DURABLE).await {
             Ok(results) => results,
             Err(refusal) => return (at, 0, Err(refusal)),
         };

@@ -13,7 +13,7 @@ use callboard_core::{
 };
 use callboard_protocol::{
     ErrorCode, GroupName, Offset, PartitionId, Timestamp,
-    client::{Ack, NewRecord, Payload},
+    client::{NewRecord, Payload},
     error::Refusal,
     server::RecordResult,
     time::format_rfc3339,
@@ -24,6 +24,7 @@ use super::{GroupActor, Kind};
 use crate::{
     actors::{
         Shared,
+        append::Asked,
         broker::Want,
         directory::{PartitionRef, Topic},
         gateway,
@@ -176,7 +177,7 @@ async fn bury(
         .iter()
         .map(|(headers, id, parts)| Ok(record_of(parts, headers, Some(id))))
         .collect();
-    let results = gateway::publish(shared, &target, records, Ack::Durable).await?;
+    let results = gateway::publish(shared, &target, records, Asked::DURABLE).await?;
     let mut too_large = Vec::new();
     for (place, result) in results.iter().enumerate() {
         match result {
@@ -198,7 +199,7 @@ async fn bury(
             .iter()
             .map(|(headers, id, parts)| Ok(record_of(parts, headers, Some(id))))
             .collect();
-        let results = gateway::publish(shared, &target, records, Ack::Durable).await?;
+        let results = gateway::publish(shared, &target, records, Asked::DURABLE).await?;
         for (place, result) in too_large.iter().zip(results) {
             done[indices[*place]] = !matches!(result, RecordResult::Refused(_));
         }

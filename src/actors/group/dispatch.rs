@@ -19,7 +19,6 @@ use crate::{
     actors::{
         conn::OUTBOX_BYTES_MAX,
         directory::PartitionRef,
-        partition::Sent,
         wire::{self, FrameBuffer},
     },
     store::{Page, StoreError},
@@ -166,7 +165,8 @@ impl GroupActor {
             return (None, true);
         };
         let is_keyed = self.group.ordering == callboard_core::lease::Ordering::Key;
-        let mut sent: Option<(Offset, Offset)> = None;
+        // Counted before a record can be seen: who waits for one of these is known by now.
+        let is_awaited = part.waits.delivered() > 0;
         let (mut position, mut offset) = (0, batch.base_offset);
         let mut is_full = false;
         while let Ok((parts, size)) = RecordParts::decode(&batch.records[position..]) {
@@ -177,8 +177,9 @@ impl GroupActor {
                 match work.group.take(now, part.id, offset, key) {
                     Take::Leased(leased) => {
                         deliver(&mut self.members, work, part.id, (&leased, offset, batch.timestamp), &parts);
-                        let begin = sent.map_or(offset, |(begin, _)| begin);
-                        sent = Some((begin, offset.plus(1)));
+                        if is_awaited {
+                            part.tell_sent(offset, offset.plus(1));
+                        }
                     }
                     Take::Held => {}
                     Take::Full => {
@@ -189,12 +190,6 @@ impl GroupActor {
             }
             position += size;
             offset = offset.plus(1);
-        }
-        if let Some((from, next)) = sent
-            && part.waits.delivered() > 0
-            && let Some(addr) = part.addr()
-        {
-            addr.do_send(Sent { from, next });
         }
         let left = (offset < batch.next_offset()).then(|| Batch {
             base_offset: offset,

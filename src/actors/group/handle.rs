@@ -43,12 +43,31 @@ pub struct GroupPart {
 impl GroupPart {
     /// How many of the records up to `next` the group has not finished.
     pub fn unfinished(&self, next: Offset) -> u64 {
-        next.0.saturating_sub(self.finished.load(Atomic::Relaxed))
+        next.0.saturating_sub(self.finished.load(Atomic::SeqCst))
     }
 
     pub(super) fn set_unfinished(&self, end: Offset, unfinished: u64) {
         self.finished
-            .store(end.0.saturating_sub(unfinished), Atomic::Relaxed);
+            .store(end.0.saturating_sub(unfinished), Atomic::SeqCst);
+    }
+
+    /// One that is nobody's, of a group that has finished so many records.
+    #[cfg(test)]
+    pub fn detached(topic: &TopicName, finished: u64) -> Arc<Self> {
+        let kept = StoredTopic {
+            id: crate::store::TopicId(0),
+            name: topic.clone(),
+            epoch: callboard_protocol::Epoch(String::new()),
+            config: String::new(),
+            partitions: 1,
+            memory_only: true,
+        };
+        let name = GroupName::parse("test").expect("a good name");
+        let how = (GroupMode::Partitioned, Ordering::BestEffort);
+        let group = Arc::new(GroupRef::new(topic.clone(), name, how, kept));
+        let part = group.grow(1)[0].clone();
+        part.finished.store(finished, Atomic::SeqCst);
+        part
     }
 
     /// The partition has more records.

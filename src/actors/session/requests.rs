@@ -18,7 +18,7 @@ use callboard_protocol::{
 
 use super::{Flow, SessionActor};
 use crate::actors::{
-    append::{Reply, Slot},
+    append::{Asked, Reply, Slot},
     broker::{GetTopic, Want},
     conn::PendingPublish,
     directory::Topic,
@@ -131,13 +131,6 @@ impl SessionActor {
             let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
             return self.refuse(id.as_ref(), &refusal);
         }
-        if matches!(publish.ack, Ack::Delivered | Ack::Processed) {
-            let refusal = Refusal::new(
-                ErrorCode::InvalidArgument,
-                "this ack level is not available in this version",
-            );
-            return self.refuse(id.as_ref(), &refusal);
-        }
         if publish.topic.starts_with('$') {
             let refusal = Refusal::new(
                 ErrorCode::Forbidden,
@@ -156,7 +149,11 @@ impl SessionActor {
             },
         };
         placing.begin_frame();
-        self.add_records(id, publish.ack, publish.records, &mut placing);
+        let asked = Asked {
+            ack: publish.ack,
+            timeout_ms: publish.timeout_ms,
+        };
+        self.add_records(id, asked, publish.records, &mut placing);
         self.placing = Some(placing);
         if self.intake.is_large() {
             self.send_drafts(ctx);
@@ -167,27 +164,33 @@ impl SessionActor {
         Flow::Done
     }
 
-    fn add_records(&mut self, id: Option<FrameId>, ack: Ack, records: Records<'_>, placing: &mut Placing) {
+    fn add_records(
+        &mut self,
+        id: Option<FrameId>,
+        asked: Asked,
+        records: Records<'_>,
+        placing: &mut Placing,
+    ) {
         match records {
             Records::One(record) => {
                 let reply = Reply {
                     id,
                     slot: Slot::Alone,
-                    silent: ack == Ack::None,
+                    silent: asked.ack == Ack::None,
                 };
-                if let Err(denied) = self.intake.add(placing, &record, ack, reply) {
+                if let Err(denied) = self.intake.add(placing, &record, asked, reply) {
                     let (refusal, reply) = *denied;
                     self.refuse(reply.id.as_ref(), &refusal);
                 }
             }
-            Records::Many(records) => self.publish_many(id, ack, records, placing),
+            Records::Many(records) => self.publish_many(id, asked, records, placing),
         }
     }
 
     fn publish_many(
         &mut self,
         id: Option<FrameId>,
-        ack: Ack,
+        asked: Asked,
         records: Vec<Result<NewRecord<'_>, Refusal>>,
         placing: &mut Placing,
     ) {
@@ -197,18 +200,18 @@ impl SessionActor {
             topic: placing.topic().name.clone(),
             results: vec![None; count],
             missing: count,
-            silent: ack == Ack::None,
+            silent: asked.ack == Ack::None,
         });
         let mut frames = FrameBuffer::new(self.conn.format, 0);
         for (index, record) in records.into_iter().enumerate() {
             let reply = Reply {
                 id: None,
                 slot: Slot::Part { pending, index },
-                silent: ack == Ack::None,
+                silent: asked.ack == Ack::None,
             };
             let added = record.and_then(|record| {
                 self.intake
-                    .add(placing, &record, ack, reply)
+                    .add(placing, &record, asked, reply)
                     .map_err(|denied| denied.0)
             });
             if let Err(refusal) = added {
