@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Deserialize;
 
 use super::{
-    super::{Failure, topic},
+    super::{Failure, api},
     duty::{Doer, Duty, GROUP},
     generator::{Measured, SCRATCH_BYTES, Snapshot},
     link::{Block, Link, Looks, SETUP_TIMEOUT, TOPIC},
@@ -271,7 +271,7 @@ impl Crew {
 fn describe(server: &Server) -> Result<String, Failure> {
     let url = format!("http://{}/api/v1/topics/{TOPIC}/groups/{GROUP}", server.address);
     let (status, answer) =
-        topic::request("GET", &url, None).map_err(|error| Failure::new(format!("GET {url}: {error}")))?;
+        api::request("GET", &url, None).map_err(|error| Failure::new(format!("GET {url}: {error}")))?;
     if status == 200 {
         Ok(answer)
     } else {
