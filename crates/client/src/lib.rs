@@ -19,21 +19,28 @@
 //! - [`error`]: what can go wrong.
 //! - `transport`: the socket. The only module that knows a runtime's sockets, so that a browser
 //!   build has one module to replace.
+//! - `members`: which groups the client is a member of.
 //! - `positions`: which subscription a record belongs to, and where it goes on after a reconnect.
 //! - `driver`: the task that owns the socket.
-//! - `handle`: [`Client`], [`Publisher`] and [`Subscription`], which talk to that task.
+//! - `handle`: [`Client`], [`Publisher`], [`Subscription`], [`GroupConsumer`] and [`Worker`], which talk to
+//!   that task.
 
 mod driver;
 pub mod error;
 pub mod frame;
 mod handle;
+mod members;
 mod positions;
 pub mod request;
 mod transport;
 
 pub use error::{Error, ServerError};
-pub use frame::{Message, Page, Published, ServerFrame, Skipped, Welcome};
+pub use frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Welcome};
 pub use handle::{
-    Client, ConnectOptions, Event, Outcome, Publisher, Reconnect, Subscription, SubscriptionEvent,
+    Client, ConnectOptions, Event, GroupConsumer, GroupEvent, Job, Outcome, Processed, Publisher, Reconnect,
+    Subscription, SubscriptionEvent, Worker, WorkerEvent,
 };
-pub use request::{Ack, Fetch, From, Overflow, Payload, Position, Publish, Subscribe};
+pub use request::{
+    Ack, CommitTo, Fetch, From, MemberOptions, Nack, Ordering, Overflow, Payload, Position, Publish,
+    SharedOptions, Subscribe,
+};
