@@ -13,6 +13,31 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Work is shared in groups: a [`GroupConsumer`] owns partitions and commits how far it came, a [`Worker`]
+//! leases one record after the other and settles each.
+//!
+//! ```no_run
+//! # async fn example(client: callboard_client::Client) -> Result<(), callboard_client::Error> {
+//! use callboard_client::{GroupEvent, MemberOptions, Nack};
+//!
+//! let mut worker = client.join_shared("jobs", "workers", MemberOptions::default().with_credit(1)).await?;
+//! while let Some(job) = worker.next_job().await {
+//!     match job.message().payload {
+//!         Some(_) => job.ack_with(r#"{"product":42}"#).await?,
+//!         None => job.nack(Nack::dead_letter().because("not JSON")).await?,
+//!     }
+//! }
+//!
+//! let member = MemberOptions::default().named("billing-1");
+//! let mut orders = client.join_partitioned("orders", "billing", member).await?;
+//! while let Some(event) = orders.next_event().await {
+//!     if let GroupEvent::Message(order) = event {
+//!         orders.commit(&order).await?;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! Layout:
 //! - [`frame`]: the broker's frames, decoded; payloads stay the bytes they came as.
 //! - [`request`]: what a client asks, and how it is written as one line.
