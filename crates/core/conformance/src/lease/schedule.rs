@@ -482,7 +482,7 @@ fn play(seed: u64, ordering: Ordering) {
     world.finish();
 }
 
-pub fn random_schedules_agree_with_the_naive_group() {
+pub fn random_schedules_of_leases_agree_with_the_naive_group() {
     (0..5000).for_each(|seed| play(seed, Ordering::BestEffort));
 }
 
