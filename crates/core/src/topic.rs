@@ -4,10 +4,10 @@
 //! creates, changes or loads a topic, and with each keyed record that is published.
 
 use callboard_protocol::{
-    ErrorCode, PartitionId,
+    ErrorCode, GroupName, PartitionId, TopicName,
     error::Refusal,
     id::SAFE_INTEGER_MAX,
-    limits::{FRAME_BYTES_MAX, PARTITIONS_MAX},
+    limits::{FRAME_BYTES_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PARTITIONS_MAX},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,6 +19,8 @@ use crate::hash::xxh64;
 pub const MEMORY_RETENTION_BYTES: u64 = 64 << 20;
 /// `dedup_window_ms` of a topic that names none.
 pub const DEDUP_WINDOW_MS: u64 = 120_000;
+/// Most times that a record can be handed out before it is a dead letter: more would only hide a fault.
+pub const ATTEMPTS_MAX: u32 = 1000;
 
 /// What a record has survived, or must have survived before it is shown; weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,6 +55,17 @@ impl Durability {
     }
 }
 
+/// What happens to a record for which a topic that keeps `records_max` has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// Its publisher waits until there is room.
+    Wait,
+}
+
 /// How a topic keeps its records. Two configurations that are equal are the same to `declare`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicConfig {
@@ -68,10 +81,22 @@ pub struct TopicConfig {
     pub ttl_ms: Option<u64>,
     /// How long a `message_id` is remembered; 0 is off.
     pub dedup_window_ms: u64,
-    /// Most records that are kept unfinished; further ones are refused.
+    /// Most records that are kept unfinished.
     pub records_max: Option<u64>,
+    /// What happens to further ones.
+    pub when_full: WhenFull,
     /// Most bytes of one record's payload, key, headers and message id together; at most 1 MiB.
     pub record_bytes_max: u64,
+    /// How often a shared group hands a record out before it is a dead letter; 1 to 1000.
+    pub attempts_max: u32,
+    /// How long a shared group leases a record to a member that does not say; 100 ms to a day.
+    pub lease_ms: u64,
+    /// How long a record waits after its first failed attempt; twice as long after each further one.
+    pub retry_backoff_ms: u64,
+    /// How long it waits at most.
+    pub retry_backoff_ms_max: u64,
+    /// The topic that takes the dead letters of every group; without one each group has its own.
+    pub dead_letter_topic: Option<String>,
 }
 
 impl Default for TopicConfig {
@@ -84,7 +109,13 @@ impl Default for TopicConfig {
             ttl_ms: None,
             dedup_window_ms: DEDUP_WINDOW_MS,
             records_max: None,
+            when_full: WhenFull::Refuse,
             record_bytes_max: FRAME_BYTES_MAX as u64,
+            attempts_max: 5,
+            lease_ms: 30_000,
+            retry_backoff_ms: 1000,
+            retry_backoff_ms_max: 60_000,
+            dead_letter_topic: None,
         }
     }
 }
@@ -151,6 +182,19 @@ impl TopicConfig {
         serde_json::to_string(self).expect("numbers and words always have a JSON form")
     }
 
+    /// Where the records of `topic` go that `group` could not process: as configured, else
+    /// `<topic>.<group>.dlq`.
+    ///
+    /// What is configured is a topic's name; of long names the other one need not be, and then the group
+    /// can not have dead letters.
+    #[must_use]
+    pub fn dead_letter_topic_for(&self, topic: &TopicName, group: &GroupName) -> String {
+        match &self.dead_letter_topic {
+            Some(configured) => configured.clone(),
+            None => format!("{topic}.{group}.dlq"),
+        }
+    }
+
     /// A `memory` topic is never without a bound, whichever way its configuration came about.
     fn bound_memory(&mut self) {
         if self.durability == Durability::Memory {
@@ -184,7 +228,29 @@ impl TopicConfig {
             "ttl_ms" => self.ttl_ms = optional(name, value)?,
             "dedup_window_ms" => self.dedup_window_ms = integer(name, value, 0, SAFE_INTEGER_MAX)?,
             "records_max" => self.records_max = optional(name, value)?,
+            "when_full" => {
+                self.when_full = match value.as_str() {
+                    Some("refuse") => WhenFull::Refuse,
+                    Some("wait") => WhenFull::Wait,
+                    _ => {
+                        return Err(invalid(format!(
+                            "when_full is \"refuse\" or \"wait\", not {}",
+                            shown(value)
+                        )));
+                    }
+                };
+            }
             "record_bytes_max" => self.record_bytes_max = integer(name, value, 1, FRAME_BYTES_MAX as u64)?,
+            "attempts_max" => {
+                let attempts = integer(name, value, 1, u64::from(ATTEMPTS_MAX))?;
+                self.attempts_max = u32::try_from(attempts).expect("ATTEMPTS_MAX is a u32");
+            }
+            "lease_ms" => self.lease_ms = integer(name, value, LEASE_MS_MIN, LEASE_MS_MAX)?,
+            "retry_backoff_ms" => self.retry_backoff_ms = integer(name, value, 0, SAFE_INTEGER_MAX)?,
+            "retry_backoff_ms_max" => {
+                self.retry_backoff_ms_max = integer(name, value, 0, SAFE_INTEGER_MAX)?;
+            }
+            "dead_letter_topic" => self.dead_letter_topic = topic_name(name, value)?,
             unknown => {
                 return Err(invalid(format!(
                     "a topic's configuration has no field {}",
@@ -224,6 +290,22 @@ fn optional(name: &str, value: &Value) -> Result<Option<u64>, Refusal> {
         return Ok(None);
     }
     integer(name, value, 1, SAFE_INTEGER_MAX).map(Some)
+}
+
+/// A topic that clients may write to, because dead letters are records like any other.
+fn topic_name(name: &str, value: &Value) -> Result<Option<String>, Refusal> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let parsed = value.as_str().map(TopicName::parse);
+    match parsed {
+        Some(Ok(topic)) if !topic.is_internal() => Ok(Some(topic.as_str().to_owned())),
+        Some(Err(error)) => Err(invalid(format!("{name} is a topic's name: {error}"))),
+        Some(Ok(_)) | None => Err(invalid(format!(
+            "{name} is a topic's name without $, or null, not {}",
+            shown(value)
+        ))),
+    }
 }
 
 fn integer(name: &str, value: &Value, least: u64, most: u64) -> Result<u64, Refusal> {

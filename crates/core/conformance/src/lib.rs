@@ -5,6 +5,9 @@
 //! export that Node calls (`xtask/wasm/run.mjs`). Seeds are fixed: a failure names its seed and comes
 //! again. A new scenario is a `pub fn` in its module and a line in the list below.
 
+pub mod group;
+pub mod group_log;
+pub mod lease;
 pub mod partition;
 pub mod pattern;
 pub mod position;
@@ -43,6 +46,70 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    group:
+        assignment_rules_hold_through_every_join_and_leave
+        assignment_rules_hold_through_random_joins_and_leaves
+        minimum_of_moves_is_computed_right
+        first_member_gets_every_partition_where_it_asked
+        partitions_that_stay_are_not_mentioned
+        extra_member_idles_and_is_told_once
+        member_that_leaves_returns_its_partitions_at_once
+        partition_waits_for_what_is_out_to_be_committed
+        partition_waits_for_its_grace_and_no_longer
+        grace_that_is_over_waits_for_the_thread_to_stop
+        release_ends_the_grace
+        released_partition_goes_to_another_if_the_balance_allows
+        commit_is_all_or_nothing
+        commit_below_the_committed_offset_changes_nothing
+        commit_of_a_generation_before_the_partition_came_back_is_stale
+        several_joins_before_the_hand_over_move_each_partition_once
+        owner_keeps_more_rather_than_one_that_only_expects_it
+        partition_comes_back_if_nobody_is_left_to_take_it
+        lost_member_with_a_name_gets_its_partitions_back
+        lost_member_that_does_not_come_back_leaves
+        lost_member_without_a_name_leaves_at_once
+        lost_member_gains_nothing_and_gives_what_another_needs
+        partition_being_taken_from_a_lost_member_moves_on_at_once
+        newer_member_of_the_same_name_replaces_the_older
+        exclusive_member_refuses_a_second
+        seek_takes_the_partition_and_gives_it_back_elsewhere
+        seek_ends_the_grace_of_what_is_being_revoked
+        seek_of_a_group_without_members_is_kept
+        partition_that_came_later_begins_with_its_first_record
+        stop_that_comes_late_or_twice_changes_nothing
+        group_goes_on_where_its_log_ends
+        random_schedules_agree_with_the_naive_group;
+    group_log:
+        every_entry_comes_back_as_it_was_pushed
+        runs_of_members_that_take_turns_are_merged
+        runs_pass_no_entry_of_another_kind
+        merging_changes_nothing_for_any_one_record
+        hurt_entries_are_errors_and_never_a_panic
+        entries_are_encoded_as_documented;
+    lease:
+        acked_record_is_finished_and_the_floor_waits_for_those_before
+        expired_lease_is_retried_at_once_then_dead_lettered
+        lease_can_not_be_settled_from_its_end_on
+        extended_lease_ends_later_or_earlier
+        nacked_record_waits_longer_each_time_up_to_a_maximum
+        nack_says_when_or_that_it_is_dead
+        member_that_leaves_gives_its_leases_back_at_once
+        retired_member_settles_what_it_has_and_gets_nothing
+        credit_bounds_what_is_out
+        few_records_are_spread_and_turns_are_fair
+        exclusive_member_is_alone
+        key_is_out_once_and_keeps_its_order
+        dead_record_lets_its_key_go_on
+        delayed_record_blocks_its_key_after_a_restart
+        clean_restart_keeps_attempts_and_waits
+        crash_forgets_attempts_that_were_not_flushed_and_adds_none
+        last_attempt_that_was_out_at_a_restart_is_dead
+        doomed_record_is_known_again_until_it_is_buried
+        snapshot_stands_for_everything_before_it
+        seek_ends_leases_and_forgets_attempts
+        passed_over_records_are_finished
+        record_held_back_and_then_passed_over_blocks_nobody
+        counters_survive_restarts;
     partition:
         random_schedules_agree_with_the_naive_partition
         plain_draft_becomes_the_batch_without_a_copy
@@ -87,6 +154,7 @@ scenarios! {
         keys_spread_evenly_over_partitions
         configuration_comes_back_from_its_json
         configuration_takes_defaults_for_what_is_not_given
+        dead_letters_of_each_group_have_a_topic
         invalid_configuration_is_refused_by_its_field
         patch_changes_only_what_it_names
         patch_that_would_lose_records_is_a_conflict

@@ -2,9 +2,9 @@
 
 use callboard_core::{
     hash::xxh64,
-    topic::{Durability, MEMORY_RETENTION_BYTES, TopicConfig, partition_for_key},
+    topic::{Durability, MEMORY_RETENTION_BYTES, TopicConfig, WhenFull, partition_for_key},
 };
-use callboard_protocol::{ErrorCode, PartitionId, limits::FRAME_BYTES_MAX};
+use callboard_protocol::{ErrorCode, GroupName, PartitionId, TopicName, limits::FRAME_BYTES_MAX};
 
 use crate::random::Random;
 
@@ -84,7 +84,13 @@ fn random_config(random: &mut Random) -> TopicConfig {
         ttl_ms,
         dedup_window_ms: random.below(1 << 40),
         records_max,
+        when_full: *random.pick(&[WhenFull::Refuse, WhenFull::Wait]),
         record_bytes_max: 1 + random.below(FRAME_BYTES_MAX as u64),
+        attempts_max: 1 + random.below(1000) as u32,
+        lease_ms: 100 + random.below(86_400_000 - 99),
+        retry_backoff_ms: random.below(1 << 40),
+        retry_backoff_ms_max: random.below(1 << 40),
+        dead_letter_topic: random.chance(1, 2).then(|| "jobs.dead".to_owned()),
     }
 }
 
@@ -113,7 +119,9 @@ pub fn configuration_takes_defaults_for_what_is_not_given() {
         defaults.to_json(),
         concat!(
             r#"{"partitions":1,"durability":"fsync","retention_ms":null,"retention_bytes":null,"ttl_ms":null,"#,
-            r#""dedup_window_ms":120000,"records_max":null,"record_bytes_max":1048576}"#
+            r#""dedup_window_ms":120000,"records_max":null,"when_full":"refuse","record_bytes_max":1048576,"#,
+            r#""attempts_max":5,"lease_ms":30000,"retry_backoff_ms":1000,"retry_backoff_ms_max":60000,"#,
+            r#""dead_letter_topic":null}"#
         )
     );
     assert_eq!(from("{}", &defaults), defaults);
@@ -152,6 +160,18 @@ pub fn configuration_takes_defaults_for_what_is_not_given() {
     assert_eq!(from(r#"{"retention_ms":null}"#, &week).retention_ms, None);
 }
 
+pub fn dead_letters_of_each_group_have_a_topic() {
+    let topic = TopicName::parse("orders.eu").expect("a topic's name");
+    let group = GroupName::parse("billing").expect("a group's name");
+    let of = |json: &str| {
+        let config = TopicConfig::from_json(json, &TopicConfig::default()).expect(json);
+        config.dead_letter_topic_for(&topic, &group)
+    };
+    assert_eq!(of("{}"), "orders.eu.billing.dlq");
+    assert_eq!(of(r#"{"dead_letter_topic":"dead"}"#), "dead");
+    assert_eq!(of(r#"{"dead_letter_topic":null}"#), "orders.eu.billing.dlq");
+}
+
 pub fn invalid_configuration_is_refused_by_its_field() {
     let defaults = TopicConfig::default();
     for (field, values) in [
@@ -179,6 +199,23 @@ pub fn invalid_configuration_is_refused_by_its_field() {
         ("dedup_window_ms", &["-1", "null"]),
         ("records_max", &["0", "\"many\""]),
         ("record_bytes_max", &["0", "1048577", "null"]),
+        ("when_full", &["\"drop\"", "\"Wait\"", "true", "null"]),
+        ("attempts_max", &["0", "1001", "4294967297", "null"]),
+        ("lease_ms", &["99", "86400001", "null"]),
+        ("retry_backoff_ms", &["-1", "9007199254740992", "null"]),
+        ("retry_backoff_ms_max", &["-1", "\"1m\"", "null"]),
+        (
+            "dead_letter_topic",
+            &[
+                "\"\"",
+                "\"a..b\"",
+                "\"a b\"",
+                "\"$dead\"",
+                "\"jobs.*\"",
+                "3",
+                "[\"a\"]",
+            ],
+        ),
         ("partition", &["3"]),
         ("temporary", &["true"]),
         ("", &["1"]),
