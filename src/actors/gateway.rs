@@ -1,5 +1,7 @@
 //! What REST, SSE and other callers that are no session ask of the actors.
 
+pub mod groups;
+
 use std::sync::Arc;
 
 use actix::prelude::*;

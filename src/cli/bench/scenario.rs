@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    super::{Failure, topic},
+    super::{Failure, api},
     CommonArgs,
     generator::{Load, Measured, Schedule, Window},
     link::{Block, TOPIC, declare},
@@ -425,8 +425,8 @@ fn settled(server: &Server) -> u64 {
 /// A broker that was there before gets back the state it had.
 fn delete_topic(server: &Server) -> Result<(), Failure> {
     let url = format!("http://{}/api/v1/topics/{TOPIC}", server.address);
-    let (status, answer) = topic::request("DELETE", &url, None)
-        .map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
+    let (status, answer) =
+        api::request("DELETE", &url, None).map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
     if (200..300).contains(&status) {
         Ok(())
     } else {
