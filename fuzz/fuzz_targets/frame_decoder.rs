@@ -33,8 +33,8 @@ fuzz_target!(|data: &[u8]| {
         Ok(Request::Settle(settle)) => is_bounded(&settle),
         _ => {}
     }
-    if let Ok(records) = decode_messages(text) {
-        records.iter().flatten().for_each(comes_back);
+    if let Ok(posted) = decode_messages(text) {
+        posted.records.iter().flatten().for_each(comes_back);
     }
 });
 

@@ -79,6 +79,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// When the records have what their topic's durability promises.
+    pub const DURABLE: Self = Self {
+        ack: Ack::Durable,
+        timeout_ms: None,
+    };
+
     /// What the publisher waits for once the record is stored, if it does.
     pub fn until(self) -> Option<Until> {
         match self.ack {

@@ -20,6 +20,7 @@ use callboard_protocol::{FrameId, Timestamp, TopicName, server::RecordResult, ti
 use super::{
     append::ConnId,
     gateway::SessionInfo,
+    member::Membership,
     plain::{Following, PlainSubscription},
     waiting::SessionWaits,
     wire::{self, Format},
@@ -51,6 +52,14 @@ pub struct Conn {
     pub format: Format,
     /// What it follows.
     pub following: RefCell<Vec<Rc<Following>>>,
+    /// The groups that it is a member of.
+    pub memberships: RefCell<Vec<Rc<Membership>>>,
+    /// How many there were over its life: each has a number of its own.
+    pub memberships_made: Cell<u32>,
+    /// Whether it ends by somebody's will, and not because its socket is gone.
+    pub has_left: Cell<bool>,
+    /// What the socket had taken when the hub last looked, and for how long it has taken nothing since.
+    pub stalled: Cell<(u64, u64)>,
     /// Its subscriptions that have more to read and nothing under way.
     pub behind: RefCell<VecDeque<Rc<PlainSubscription>>>,
     /// Publishes with several records that wait for some of them.
@@ -153,6 +162,10 @@ impl Conn {
             connected_at: parts.now,
             format: parts.format,
             following: RefCell::default(),
+            memberships: RefCell::default(),
+            memberships_made: Cell::new(0),
+            has_left: Cell::new(false),
+            stalled: Cell::new((0, 0)),
             behind: RefCell::default(),
             pending: RefCell::default(),
             in_flight_bytes: Cell::new(0),
@@ -343,6 +356,7 @@ impl Conn {
                 .borrow()
                 .iter()
                 .map(|known| known.target.to_string())
+                .chain(self.memberships.borrow().iter().map(|known| known.label()))
                 .collect(),
             behind: self
                 .following

@@ -3,7 +3,7 @@
 //! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -12,10 +12,11 @@ use std::{
 
 use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
-use callboard_protocol::{Epoch, Offset, PartitionId, TopicName, server::MessagePrefix};
+use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
 
 use super::{
     append::Append,
+    group::handle::{GroupPart, GroupRef},
     partition::{PartitionActor, Sent},
     waiting::Waits,
 };
@@ -97,6 +98,7 @@ pub struct Topic {
     pub epoch: Epoch,
     config: RwLock<Arc<TopicConfig>>,
     partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
+    groups: RwLock<BTreeMap<GroupName, Arc<GroupRef>>>,
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
@@ -118,6 +120,7 @@ impl Topic {
             epoch,
             config: RwLock::new(Arc::new(config)),
             partitions: RwLock::new(partitions.into()),
+            groups: RwLock::default(),
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
@@ -146,6 +149,45 @@ impl Topic {
     pub(super) fn set_partitions(&self, partitions: Vec<Arc<PartitionRef>>) {
         *self.partitions.write().unwrap_or_else(PoisonError::into_inner) = partitions.into();
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Its groups, by name.
+    pub fn groups(&self) -> Vec<Arc<GroupRef>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.values().cloned().collect()
+    }
+
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Option<Arc<GroupRef>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.get(name).cloned()
+    }
+
+    pub(super) fn add_group(&self, group: Arc<GroupRef>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(group.name.clone(), group);
+        drop(groups);
+        self.wire_groups();
+    }
+
+    pub(super) fn remove_group(&self, name: &str) -> Option<Arc<GroupRef>> {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.remove(name);
+        drop(groups);
+        self.wire_groups();
+        group
+    }
+
+    /// Lets each partition know who works on its records.
+    pub(super) fn wire_groups(&self) {
+        let (groups, parts) = (self.groups(), self.partitions());
+        let shares: Vec<_> = groups
+            .iter()
+            .map(|group| group.grow(parts.len() as u32))
+            .collect();
+        for (index, part) in parts.iter().enumerate() {
+            part.set_groups(shares.iter().map(|share| share[index].clone()).collect());
+        }
     }
 
     /// Changes with the configuration and the partitions; whoever keeps a copy of them looks at this.
@@ -189,7 +231,7 @@ pub struct PartitionRef {
     /// What publishers wait for here.
     pub waits: Waits,
     /// What each of the topic's groups has of it.
-    pub groups: RwLock<Arc<[Arc<GroupPart>]>>,
+    groups: RwLock<Arc<[Arc<GroupPart>]>>,
     /// The offset after the newest admitted record; kept up only where the topic has a `records_max`.
     given: AtomicU64,
     addr: RwLock<Option<Addr<PartitionActor>>>,
@@ -210,6 +252,15 @@ impl PartitionRef {
             addr: RwLock::new(None),
             log: RwLock::new(None),
         }
+    }
+
+    /// How far each group of the topic is in it.
+    pub fn groups(&self) -> Arc<[Arc<GroupPart>]> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_groups(&self, groups: Arc<[Arc<GroupPart>]>) {
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = groups;
     }
 
     /// Its actor; a topic is listed only when every partition has one.
@@ -269,24 +320,12 @@ impl PartitionRef {
         let next = self.given.load(Ordering::Acquire).max(log.next_offset().0);
         let stored = next.saturating_sub(log.first_offset().0);
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = groups
-            .iter()
-            .map(|group| next.saturating_sub(group.finished.load(Ordering::Acquire)));
+        let unfinished = groups.iter().map(|group| group.unfinished(Offset(next)));
         // What retention has removed nobody will finish.
         unfinished
             .max()
             .map_or(stored, |unfinished| unfinished.min(stored))
     }
-}
-
-/// What a group has of one partition. Written by its group, read by whoever counts.
-#[derive(Debug, Default)]
-pub struct GroupPart {
-    /// Records that it had not finished when it last looked.
-    pub unfinished: AtomicU64,
-    /// The partition's next offset then, less those: what came since is unfinished as well. Rises only, except
-    /// on seek.
-    pub finished: AtomicU64,
 }
 
 const METER_SECONDS: usize = 8;

@@ -112,6 +112,7 @@ impl Hub {
         for following in conn.following.take() {
             self.end(&following);
         }
+        self.leave_groups(conn);
         conn.behind.take();
         conn.waits.end();
         self.release(conn.in_flight_bytes.replace(0));
@@ -148,6 +149,7 @@ impl Hub {
                 listeners: Listeners::default(),
                 json: Cell::new(0),
                 ndjson: Cell::new(0),
+                shares: Cell::new(0),
             })
         };
         self.feeds
@@ -166,6 +168,17 @@ impl Hub {
     pub fn hold(&self, conn: &Conn, bytes: usize) {
         conn.in_flight_bytes.set(conn.in_flight_bytes.get() + bytes);
         self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
+    }
+
+    /// Bytes of a session that are no longer in flight.
+    pub(super) fn released(&self, conn: &Rc<Conn>, bytes: usize) {
+        let was_full = conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX;
+        conn.in_flight_bytes
+            .set(conn.in_flight_bytes.get().saturating_sub(bytes));
+        self.release(bytes);
+        if was_full {
+            conn.wake();
+        }
     }
 
     fn release(&self, bytes: usize) {
@@ -240,14 +253,8 @@ impl Hub {
         let Some(conn) = self.conns.borrow().get(&settled.conn).cloned() else {
             return; // Its bytes were released when it went.
         };
-        let full = conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX;
-        conn.in_flight_bytes
-            .set(conn.in_flight_bytes.get().saturating_sub(settled.released_bytes));
-        self.release(settled.released_bytes);
+        self.released(&conn, settled.released_bytes);
         conn.waits.release(settled.released);
-        if full {
-            conn.wake();
-        }
         let mut frames = FrameBuffer::new(conn.format, settled.replies.len() * 110);
         let prefix = &settled.part.prefix;
         for (index, reply) in settled.replies.iter().enumerate() {
@@ -285,8 +292,13 @@ impl Hub {
         self.close_if_settled(conn);
     }
 
+    /// The connection of this number, if it is still there.
+    pub(super) fn conn(&self, id: ConnId) -> Option<Rc<Conn>> {
+        self.conns.borrow().get(&id).cloned()
+    }
+
     /// Closes a session when the broker shuts down, but not before its publishes are answered.
-    fn close_if_settled(&self, conn: &Conn) {
+    pub(super) fn close_if_settled(&self, conn: &Conn) {
         if self.said_goodbye.get() && conn.in_flight_bytes.get() == 0 && conn.waits.is_idle() {
             conn.close(CLOSE_GOING_AWAY, "shutting down");
         }
@@ -361,7 +373,7 @@ impl Hub {
             // Its actor may be a new one that knows nobody.
             feed.watch(self);
             feed.listeners.wake(None);
-            for follower in feed.followers.borrow().iter() {
+            for follower in feed.followers.borrow().iter().filter(|known| !known.is_share()) {
                 if !followings
                     .iter()
                     .any(|known| Rc::ptr_eq(known, &follower.following))
@@ -386,7 +398,8 @@ impl Hub {
                     .parts
                     .borrow_mut()
                     .retain(|known| !Rc::ptr_eq(known, &follower));
-                if following.pattern.is_none() && !following.ended.get() {
+                // A group says so itself to its members.
+                if following.pattern.is_none() && following.group.is_none() && !following.ended.get() {
                     self.end(following);
                     following
                         .conn
@@ -411,9 +424,10 @@ impl Hub {
     ///
     /// Time is counted in these calls and not by a clock: a machine that slept, or stood still under load,
     /// must not take its sessions for dead before it has pinged them.
-    fn look_after_sessions(&self, tick_ms: u64) {
+    fn look_after_sessions(self: &Rc<Self>, tick_ms: u64) {
         let settings = &self.shared.settings;
         for conn in self.conns() {
+            self.look_after_members(&conn, tick_ms);
             if conn.is_active.replace(false) {
                 conn.quiet_ms.set(0);
                 conn.unpinged_ms.set(0);

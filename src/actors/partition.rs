@@ -249,7 +249,13 @@ impl PartitionActor {
             }
         }
         let delivery = self.delivery(&batches);
+        let has_more = delivery.is_some();
         self.send_out(delivery, settled);
+        if has_more {
+            for share in self.part.groups().iter() {
+                share.end_moved();
+            }
+        }
     }
 
     /// Encodes committed batches once for each subprotocol in use; `None` if there are none.

@@ -52,6 +52,9 @@ impl Running {
             memory_only,
             heartbeat_ms: 15_000,
             session_timeout_ms: 120_000,
+            member_timeout_ms: 30_000,
+            rejoin_grace_ms: 5_000,
+            revoke_grace_ms: 1_000,
         };
         let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
         let (ready, is_ready) = oneshot::channel();

@@ -47,6 +47,16 @@ pub enum Durability {
     Fsync,
 }
 
+impl From<callboard_core::topic::Durability> for Durability {
+    fn from(durability: callboard_core::topic::Durability) -> Self {
+        match durability {
+            callboard_core::topic::Durability::Memory => Self::Memory,
+            callboard_core::topic::Durability::Os => Self::Os,
+            callboard_core::topic::Durability::Fsync => Self::Fsync,
+        }
+    }
+}
+
 /// A topic as it is kept: everything that must survive a restart besides its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTopic {

@@ -8,7 +8,7 @@ use callboard_protocol::{
     ErrorCode, FrameId, TopicName,
     client::{
         self, Ack, BadFrame, ClientFrame, Credit, Declare, Fetch, From, NewRecord, Publish, Records, Request,
-        Settle, Subscribe, Target, topic_name,
+        Subscribe, Target, topic_name,
     },
     error::Refusal,
     limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
@@ -31,7 +31,7 @@ use crate::actors::{
 };
 
 /// A topic that a frame names.
-enum Found {
+pub(super) enum Found {
     /// It is there.
     Topic(Arc<Topic>),
     /// It is being created; the frame has to come again.
@@ -54,6 +54,7 @@ impl SessionActor {
         let ClientFrame { id, request } = frame;
         let flow = match request {
             Request::Publish(publish) => self.publish(id, publish, ctx),
+            Request::Settle(settle) => self.settle(id, settle),
             other => {
                 // What was published before it must be on its way before it is looked at.
                 self.send_drafts(ctx);
@@ -61,13 +62,12 @@ impl SessionActor {
                     return Flow::Again;
                 }
                 match other {
-                    Request::Publish(_) => Flow::Done,
+                    Request::Publish(_) | Request::Settle(_) => Flow::Done,
                     Request::Subscribe(subscribe) => self.subscribe(id, *subscribe, ctx),
                     Request::Unsubscribe(target) => self.unsubscribe(id, &target),
                     Request::Credit(credit) => self.credit(id, &credit),
-                    Request::Commit(commit) => self.no_member(id.as_ref(), &commit.target),
-                    Request::Release(release) => self.no_member(id.as_ref(), &release.target),
-                    Request::Settle(settle) => self.no_delivery(id.as_ref(), &settle),
+                    Request::Commit(commit) => self.commit(id, commit),
+                    Request::Release(release) => self.release(id, release),
                     Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
                     Request::Declare(declare) => self.declare(id, declare, ctx),
                     Request::Ping => {
@@ -84,12 +84,12 @@ impl SessionActor {
         flow
     }
 
-    fn refuse(&self, id: Option<&FrameId>, refusal: &Refusal) -> Flow {
+    pub(super) fn refuse(&self, id: Option<&FrameId>, refusal: &Refusal) -> Flow {
         self.conn.reply(|buffer| server::error(buffer, id, refusal, None));
         Flow::Done
     }
 
-    fn ok(&self, id: Option<&FrameId>) -> Flow {
+    pub(super) fn ok(&self, id: Option<&FrameId>) -> Flow {
         if let Some(id) = id {
             self.conn.reply(|buffer| ServerFrame::Ok { id }.push(buffer));
         }
@@ -97,7 +97,7 @@ impl SessionActor {
     }
 
     /// The topic that a frame names, created if need be and allowed.
-    fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
+    pub(super) fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
         // Taken in any case: it is about this frame, and must not meet a later one.
         let denied = self.denied.take();
         if let Some(topic) = self.hub.shared.directory.get(name) {
@@ -228,13 +228,11 @@ impl SessionActor {
     }
 
     fn subscribe(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
+        if let Some(group) = subscribe.group.clone() {
+            return self.subscribe_group(id, subscribe, group, ctx);
+        }
         let following = self.conn.following.borrow();
-        let refusal = if subscribe.group.is_some() {
-            Some(Refusal::new(
-                ErrorCode::InvalidArgument,
-                "groups are not available in this version",
-            ))
-        } else if following.iter().any(|known| *known.target == *subscribe.topic) {
+        let refusal = if following.iter().any(|known| *known.target == *subscribe.topic) {
             let message = format!("this session follows {} already", subscribe.topic);
             Some(Refusal::new(ErrorCode::Conflict, message))
         } else if following.len() >= SUBSCRIPTIONS_MAX {
@@ -294,6 +292,7 @@ impl SessionActor {
                 client::Overflow::Conflate => Overflow::Conflate,
             },
             credit: std::cell::Cell::new(subscribe.credit),
+            group: None,
             parts: std::cell::RefCell::default(),
             conn: self.conn.clone(),
             ended: std::cell::Cell::new(false),
@@ -427,9 +426,6 @@ impl SessionActor {
     }
 
     fn find(&self, target: &Target) -> Option<Rc<Following>> {
-        if target.group.is_some() {
-            return None;
-        }
         self.conn
             .following
             .borrow()
@@ -443,24 +439,10 @@ impl SessionActor {
         self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
     }
 
-    fn no_member(&self, id: Option<&FrameId>, target: &Target) -> Flow {
-        let group = target.group.as_deref().unwrap_or_default();
-        let message = format!("this session is no member of {group} of {}", target.topic);
-        self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
-    }
-
-    fn no_delivery(&self, id: Option<&FrameId>, settle: &Settle<'_>) -> Flow {
-        let failed = settle.deliveries.iter();
-        let failed: Vec<_> = failed
-            .map(|delivery| (delivery, ErrorCode::UnknownDelivery))
-            .collect();
-        let refusal = Refusal::new(ErrorCode::UnknownDelivery, "this session holds no such delivery");
-        self.conn
-            .reply(|buffer| server::error_failed(buffer, id, &refusal, &failed));
-        Flow::Done
-    }
-
     fn unsubscribe(&mut self, id: Option<FrameId>, target: &Target) -> Flow {
+        if target.group.is_some() {
+            return self.leave_group(id, target);
+        }
         let Some(following) = self.find(target) else {
             return self.not_subscribed(id.as_ref(), target);
         };
@@ -473,6 +455,9 @@ impl SessionActor {
     }
 
     fn credit(&mut self, id: Option<FrameId>, credit: &Credit) -> Flow {
+        if credit.target.group.is_some() {
+            return self.group_credit(id, credit);
+        }
         let Some(following) = self.find(&credit.target) else {
             return self.not_subscribed(id.as_ref(), &credit.target);
         };

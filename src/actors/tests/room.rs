@@ -1,6 +1,6 @@
 //! Topics that are full: what does not fit is refused, or waits while everything else answers.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use callboard_protocol::Offset;
 use serde_json::{Value, json};
@@ -12,8 +12,9 @@ use super::{
 };
 use crate::actors::{
     clock,
-    directory::{GroupPart, PartitionRef},
+    directory::PartitionRef,
     gateway,
+    group::handle::GroupPart,
     partition::{InjectPanic, RoomMade},
 };
 
@@ -23,9 +24,7 @@ fn publish(id: u64) -> Value {
 
 /// What a group's actor does when records were finished.
 fn finish(part: &PartitionRef, finished: u64) {
-    let group = GroupPart::default();
-    group.finished.store(finished, Ordering::Release);
-    *part.groups.write().unwrap() = Arc::new([Arc::new(group)]);
+    part.set_groups(Arc::new([GroupPart::detached(&part.topic, finished)]));
     if part.waits.for_room() {
         part.addr().unwrap().do_send(RoomMade);
     }
@@ -52,16 +51,12 @@ async fn full_topic_refuses_until_a_group_has_finished_records() {
     assert_eq!(publisher.ask(publish(5)).await["offset"], 3);
     assert_eq!(publisher.ask(publish(6)).await["code"], "topic_full");
     // The group that has most left to do decides.
-    let behind = GroupPart::default();
-    *part.groups.write().unwrap() = Arc::new([
-        Arc::new(behind),
-        Arc::new(GroupPart {
-            finished: 4.into(),
-            ..GroupPart::default()
-        }),
-    ]);
+    part.set_groups(Arc::new([
+        GroupPart::detached(&part.topic, 0),
+        GroupPart::detached(&part.topic, 4),
+    ]));
     assert_eq!(publisher.ask(publish(7)).await["code"], "topic_full");
-    *part.groups.write().unwrap() = Arc::new([]);
+    part.set_groups(Arc::new([]));
     assert_eq!(
         publisher.ask(publish(8)).await["code"],
         "topic_full",

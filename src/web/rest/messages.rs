@@ -29,7 +29,7 @@ use crate::{
     web::problem::Problem,
 };
 
-/// When to answer.
+/// When to answer; what it does not say, the body of a single record may.
 #[derive(Deserialize)]
 pub struct PublishQuery {
     ack: Option<String>,
@@ -37,17 +37,20 @@ pub struct PublishQuery {
 }
 
 impl PublishQuery {
-    fn ack(&self) -> Result<Ack, Problem> {
-        match self.ack.as_deref() {
-            None | Some("durable") => Ok(Ack::Durable),
-            Some("accepted") => Ok(Ack::Accepted),
-            Some("none") => Ok(Ack::None),
-            Some("delivered") => Ok(Ack::Delivered),
-            Some("processed") => Ok(Ack::Processed),
-            Some(_) => Err(Problem::invalid(
-                "ack is none, accepted, durable, delivered or processed",
-            )),
-        }
+    fn ack(&self) -> Result<Option<Ack>, Problem> {
+        Ok(Some(match self.ack.as_deref() {
+            None => return Ok(None),
+            Some("durable") => Ack::Durable,
+            Some("accepted") => Ack::Accepted,
+            Some("none") => Ack::None,
+            Some("delivered") => Ack::Delivered,
+            Some("processed") => Ack::Processed,
+            Some(_) => {
+                return Err(Problem::invalid(
+                    "ack is none, accepted, durable, delivered or processed",
+                ));
+            }
+        }))
     }
 }
 
@@ -84,15 +87,16 @@ pub async fn publish(
     topic: Path<String>,
     query: Query<PublishQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let asked = Asked {
-        ack: query.ack()?,
-        timeout_ms: query.timeout_ms,
-    };
+    let ack = query.ack()?;
     let body = body::read(&request, payload, Expect::Records).await?;
     let is_one = body.text().trim_start().starts_with('{');
-    let records = decode_messages(body.text())?;
+    let posted = decode_messages(body.text())?;
+    let asked = Asked {
+        ack: ack.or(posted.ack).unwrap_or_default(),
+        timeout_ms: query.timeout_ms.or(posted.timeout_ms),
+    };
     let topic = gateway::topic_or_new(&shared, &topic, Want::Auto).await?;
-    let mut results = gateway::publish(&shared, &topic, records, asked).await?;
+    let mut results = gateway::publish(&shared, &topic, posted.records, asked).await?;
     let mut answer = Vec::new();
     if !is_one {
         server::published_many(&mut answer, None, &topic.name, &results);

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 
 pub use control::{Credit, Declare, Fetch, From, Overflow, Resume, Subscribe, Target};
 pub use group::{Commit, GroupSubscribe, OrderingText, Release, decode_seek};
-pub use publish::{Ack, NewRecord, Payload, Publish, Records, decode_messages};
+pub use publish::{Ack, NewRecord, Payload, Posted, Publish, Records, decode_messages};
 pub use settle::{Deliveries, Settle, SettleAction};
 
 use publish::{Messages, RecordFields};

@@ -100,21 +100,46 @@ impl Payload<'_> {
     }
 }
 
-/// Reads the objects of a REST publish: one object, or an array of them, each as one of `messages`.
+/// The body of a REST publish.
+#[derive(Debug)]
+pub struct Posted<'a> {
+    /// When to answer, if the body says so; only a single record's can.
+    pub ack: Option<Ack>,
+    /// How long to wait for that, milliseconds; as `ack`.
+    pub timeout_ms: Option<u64>,
+    /// One or several records; those that could not be read stand alone.
+    pub records: Vec<Result<NewRecord<'a>, Refusal>>,
+}
+
+/// Reads the body of a REST publish: one object, or an array of them, each as one of `messages`.
 ///
 /// # Errors
 /// `bad_frame` when the text is not JSON or not an object or a filled array; `invalid_argument` when the
 /// array is too long.
-pub fn decode_messages(text: &str) -> Result<Vec<Result<NewRecord<'_>, Refusal>>, Refusal> {
+pub fn decode_messages(text: &str) -> Result<Posted<'_>, Refusal> {
     let mut scanner = Scanner::new(text);
     let syntax = |error: JsonError| bad(error.to_string());
+    let (mut said_ack, mut said_timeout) = (None, None);
     let messages = match scanner.peek() {
         Some(b'[') => Messages::scan(&mut scanner).map_err(syntax)?,
-        Some(b'{') => Messages::List(vec![RecordFields::scan(&mut scanner).map_err(syntax)?]),
+        Some(b'{') => {
+            let record = RecordFields::scan_with(&mut scanner, |key, value| match key {
+                "ack" => said_ack = json::not_null(value),
+                "timeout_ms" => said_timeout = json::not_null(value),
+                _ => {}
+            });
+            Messages::List(vec![record.map_err(syntax)?])
+        }
         _ => return Err(bad("a message object or an array of them is expected")),
     };
     scanner.end().map_err(syntax)?;
-    messages.read(scanner.saw_line_break())
+    Ok(Posted {
+        ack: said_ack.map(ack).transpose()?,
+        timeout_ms: said_timeout
+            .map(|value| integer(value, "timeout_ms"))
+            .transpose()?,
+        records: messages.read(scanner.saw_line_break())?,
+    })
 }
 
 /// The value of `messages` as it was found.
@@ -170,6 +195,14 @@ pub(super) struct RecordFields<'a> {
 impl<'a> RecordFields<'a> {
     /// Passes one element of `messages`.
     fn scan(scanner: &mut Scanner<'a>) -> Result<Result<Self, Refusal>, JsonError> {
+        Self::scan_with(scanner, |_, _| {})
+    }
+
+    /// The same, and gives `other` the fields that are no record's.
+    fn scan_with(
+        scanner: &mut Scanner<'a>,
+        mut other: impl FnMut(&str, &'a str),
+    ) -> Result<Result<Self, Refusal>, JsonError> {
         if scanner.peek() != Some(b'{') {
             return match scanner.value() {
                 Ok(_) | Err(JsonError::TooDeep(_)) => Ok(Err(bad("a message is an object with a payload"))),
@@ -181,10 +214,12 @@ impl<'a> RecordFields<'a> {
         scanner.object(|scanner, key| {
             match scanner.value() {
                 Ok(value) => {
-                    if !fields.take(key, value)
-                        && let Some(name) = json::unescaped_name(key)
-                    {
-                        fields.take(&name, value);
+                    if !fields.take(key, value) {
+                        match json::unescaped_name(key) {
+                            Some(name) if fields.take(&name, value) => {}
+                            Some(name) => other(&name, value),
+                            None => other(key, value),
+                        }
                     }
                 }
                 Err(error @ JsonError::TooDeep(_)) => too_deep = Some(error),

@@ -319,8 +319,12 @@ fn a_bad_message_does_not_touch_its_neighbours() {
 #[test]
 fn rest_bodies_are_one_message_or_several() {
     let one = decode_messages(" {\"payload\":\n1,\"key\":\"k\"} ").unwrap();
+    assert_eq!((one.ack, one.timeout_ms), (None, None));
+    let one = one.records;
     assert_eq!(one[0].as_ref().unwrap().key.as_deref(), Some("k"));
-    let two = decode_messages(r#"[{"payload":1},{"payload":[]},7]"#).unwrap();
+    let two = decode_messages(r#"[{"payload":1},{"payload":[]},7]"#)
+        .unwrap()
+        .records;
     assert_eq!(two[1].as_ref().unwrap().payload.bytes(), b"[]");
     assert_eq!(two[2].as_ref().unwrap_err().code, ErrorCode::BadFrame);
     for bad in [

@@ -334,6 +334,24 @@ fn a_seek_says_where_to_in_one_way() {
 }
 
 #[test]
+fn one_record_of_rest_says_itself_when_it_is_answered() {
+    let posted =
+        decode_messages(r#"{"\u0061ck":"processed","payload":1,"timeout_ms":5,"type":"publish"}"#).unwrap();
+    assert_eq!((posted.ack, posted.timeout_ms), (Some(Ack::Processed), Some(5)));
+    assert_eq!(posted.records[0].as_ref().unwrap().payload.bytes(), b"1");
+    let several = decode_messages(r#"[{"payload":1,"ack":"none","timeout_ms":"?"}]"#).unwrap();
+    assert_eq!((several.ack, several.timeout_ms), (None, None));
+    for (body, good) in [
+        (r#"{"payload":1,"ack":null,"timeout_ms":null}"#, true),
+        (r#"{"payload":1,"ack":"never"}"#, false),
+        (r#"{"payload":1,"ack":"none","timeout_ms":-1}"#, false),
+    ] {
+        let code = decode_messages(body).err().map(|refusal| refusal.code);
+        assert_eq!(code, (!good).then_some(ErrorCode::BadFrame), "{body}");
+    }
+}
+
+#[test]
 fn publish_waits_for_whom_it_says() {
     let publish =
         published(r#"{"type":"publish","topic":"t","payload":1,"ack":"processed","timeout_ms":5000}"#);
