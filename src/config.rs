@@ -21,6 +21,8 @@ const LISTEN: &str = "127.0.0.1:8080";
 const DATA: &str = "./callboard-data";
 /// Shortest heartbeat, milliseconds: below it Pings are the load.
 const HEARTBEAT_MS_MIN: u64 = 100;
+/// Shortest time in which a member's socket must take something.
+const MEMBER_TIMEOUT_MS_MIN: u64 = 100;
 /// A file of the journal: what is read again at a start, and about what is kept in memory for it.
 const JOURNAL_FILE_BYTES: u64 = 64 << 20;
 const JOURNAL_FILE_BYTES_MIN: u64 = 64 << 10;
@@ -114,6 +116,33 @@ pub struct ServeArgs {
     #[arg(long, env = "CALLBOARD_SESSION_TIMEOUT_MS", value_name = "MS")]
     pub session_timeout_ms: Option<u64>,
 
+    /// A group's member whose socket takes nothing for so long is out of its groups [default: 30000]
+    #[arg(
+        long,
+        env = "CALLBOARD_MEMBER_TIMEOUT_MS",
+        value_name = "MS",
+        hide_short_help = true
+    )]
+    pub member_timeout_ms: Option<u64>,
+
+    /// How long the partitions of a named member wait for it to come back [default: 5000]
+    #[arg(
+        long,
+        env = "CALLBOARD_REJOIN_GRACE_MS",
+        value_name = "MS",
+        hide_short_help = true
+    )]
+    pub rejoin_grace_ms: Option<u64>,
+
+    /// How long a member may commit what it was given of a partition that it loses [default: 1000]
+    #[arg(
+        long,
+        env = "CALLBOARD_REVOKE_GRACE_MS",
+        value_name = "MS",
+        hide_short_help = true
+    )]
+    pub revoke_grace_ms: Option<u64>,
+
     /// Threads that serve connections [default: one per core]
     #[arg(long, env = "CALLBOARD_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
@@ -179,6 +208,12 @@ pub struct ServeConfig {
     pub heartbeat: Duration,
     /// Silence after which a connection is dropped.
     pub session_timeout: Duration,
+    /// A group's member whose socket takes nothing for so long is out.
+    pub member_timeout: Duration,
+    /// How long the partitions of a named member wait for it to come back.
+    pub rejoin_grace: Duration,
+    /// How long a member may commit what it was given of a partition that it loses.
+    pub revoke_grace: Duration,
     /// Threads that serve connections.
     pub workers: NonZeroUsize,
     /// Size at which a file of the journal is laid down into segments, bytes.
@@ -220,6 +255,15 @@ impl ServeConfig {
             },
             heartbeat: Duration::from_millis(heartbeat_ms),
             session_timeout: Duration::from_millis(session_timeout_ms),
+            member_timeout: parse_member_timeout(args.member_timeout_ms.or(file.member_timeout_ms))?,
+            rejoin_grace: grace(
+                args.rejoin_grace_ms.or(file.rejoin_grace_ms),
+                limits::REJOIN_GRACE_MS,
+            ),
+            revoke_grace: grace(
+                args.revoke_grace_ms.or(file.revoke_grace_ms),
+                limits::REVOKE_GRACE_MS,
+            ),
             workers: parse_workers(args.workers.or(file.workers))?,
             journal_file_bytes: parse_journal_file(args.journal_file_bytes.or(file.journal_file_bytes))?,
         })
@@ -310,6 +354,19 @@ fn check_times(heartbeat_ms: u64, session_timeout_ms: u64) -> Result<(), ConfigE
     Ok(())
 }
 
+fn parse_member_timeout(ms: Option<u64>) -> Result<Duration, ConfigError> {
+    let ms = ms.unwrap_or(limits::MEMBER_TIMEOUT_MS);
+    if ms < MEMBER_TIMEOUT_MS_MIN {
+        let least = format!("it is at least {MEMBER_TIMEOUT_MS_MIN}");
+        return Err(wrong("--member-timeout-ms", least));
+    }
+    Ok(Duration::from_millis(ms))
+}
+
+fn grace(ms: Option<u64>, default_ms: u64) -> Duration {
+    Duration::from_millis(ms.unwrap_or(default_ms))
+}
+
 fn parse_journal_file(bytes: Option<u64>) -> Result<u64, ConfigError> {
     let bytes = bytes.unwrap_or(JOURNAL_FILE_BYTES);
     if (JOURNAL_FILE_BYTES_MIN..=JOURNAL_FILE_BYTES_MAX).contains(&bytes) {
@@ -356,6 +413,9 @@ mod tests {
         );
         assert_eq!(config.heartbeat, Duration::from_millis(15_000));
         assert_eq!(config.session_timeout, Duration::from_millis(120_000));
+        assert_eq!(config.member_timeout, Duration::from_millis(30_000));
+        assert_eq!(config.rejoin_grace, Duration::from_millis(5_000));
+        assert_eq!(config.revoke_grace, Duration::from_millis(1_000));
     }
 
     #[test]

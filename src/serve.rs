@@ -123,6 +123,9 @@ fn settings(config: &ServeConfig) -> Settings {
         memory_only: config.store == StoreKind::Memory,
         heartbeat_ms: config.heartbeat.as_millis() as u64,
         session_timeout_ms: config.session_timeout.as_millis() as u64,
+        member_timeout_ms: config.member_timeout.as_millis() as u64,
+        rejoin_grace_ms: config.rejoin_grace.as_millis() as u64,
+        revoke_grace_ms: config.revoke_grace.as_millis() as u64,
     }
 }
 

@@ -8,6 +8,7 @@ import { watchTopics } from "./lib/topics.js";
 import { bind } from "./lib/keys.js";
 import { html, said, useSignal } from "./lib/ui.js";
 import { toggleTheme } from "./lib/theme.js";
+import { Group } from "./views/group.js";
 import { Header } from "./views/header.js";
 import { Help } from "./views/help.js";
 import { Overview } from "./views/overview.js";
@@ -17,10 +18,11 @@ import { Topic } from "./views/topic.js";
 const connection = connect();
 watchTopics(connection);
 
-/** `#/topics/orders/3/17` is the record at offset 17 of partition 3 of `orders`. */
+/** `#/topics/orders/3/17` is the record at offset 17 of partition 3 of `orders`, `#/topics/orders/groups/billing` its group `billing`. */
 function parse(hash) {
   const [view, ...rest] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
   if (view === "sessions") return { view: "sessions" };
+  if (view === "topics" && rest[1] === "groups" && rest[2]) return { view: "group", topic: rest[0], group: rest[2] };
   if (view === "topics" && rest[0]) {
     const isRecord = /^\d+$/.test(rest[1] ?? "") && /^\d+$/.test(rest[2] ?? "");
     return { view: "topic", topic: rest[0], record: isRecord ? { partition: Number(rest[1]), offset: Number(rest[2]) } : null };
@@ -39,11 +41,12 @@ const go = (hash, replaces = false) => {
   else location.hash = hash;
 };
 
-const TITLES = { overview: "Topics", sessions: "Sessions" };
+const TITLES = { overview: () => "Topics", sessions: () => "Sessions", topic: (at) => at.topic, group: (at) => `${at.group} · ${at.topic}` };
 
 function View({ at }) {
   if (at.view === "sessions") return html`<${Sessions} connection=${connection} />`;
   if (at.view === "topic") return h(Topic, { key: at.topic, connection, name: at.topic, asked: at.record, go });
+  if (at.view === "group") return h(Group, { key: `${at.topic}/${at.group}`, connection, topic: at.topic, name: at.group, go });
   return html`<${Overview} connection=${connection} go=${go} />`;
 }
 
@@ -58,7 +61,7 @@ function App() {
   const at = useSignal(route);
   const [isHelpOpen, setHelp] = useState(false);
   useEffect(() => {
-    document.title = at.view === "topic" ? `${at.topic} · Callboard` : `${TITLES[at.view]} · Callboard`;
+    document.title = `${TITLES[at.view](at)} · Callboard`;
   }, [at]);
   useEffect(() => {
     const undo = [

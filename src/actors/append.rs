@@ -1,18 +1,30 @@
 //! A publish on its way: the message to a partition, and the receipt that always comes back.
 
+mod answers;
+mod receipt;
+
 use std::sync::Arc;
 
 use actix::{Addr, Message};
+use bytes::Bytes;
 use callboard_core::partition::Draft;
 use callboard_protocol::{
-    ErrorCode, FrameId, Offset,
+    FrameId, Offset, PartitionId,
     client::Ack,
     error::Refusal,
-    server::{DurabilityText, Stored},
+    server::{DurabilityText, RecordResult, Stored},
 };
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::{directory::PartitionRef, hub::HubActor};
+pub use self::{
+    answers::{Answers, Ticket},
+    receipt::Receipt,
+};
+use super::{
+    directory::PartitionRef,
+    hub::HubActor,
+    waiting::{Held, SessionWaits, Until},
+};
 
 /// Which connection of a hub; never given twice by one hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,11 +37,62 @@ pub struct Append {
     /// The records.
     pub draft: Draft,
     /// When to answer.
-    pub ack: Ack,
+    pub asked: Asked,
     /// Whether the records are kept.
     pub keep: Keep,
     /// Who is told.
     pub receipt: Receipt,
+}
+
+impl Append {
+    /// Takes off the records from the one at `at` on, in the order sent.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let bytes = self.draft.entries[..at]
+            .iter()
+            .map(|entry| entry.bytes as usize)
+            .sum();
+        let draft = Draft {
+            records: self.draft.records.split_off(bytes),
+            entries: self.draft.entries.split_off(at),
+        };
+        Self {
+            receipt: self.receipt.split_off(at, bytes),
+            draft,
+            asked: self.asked,
+            keep: self.keep,
+        }
+    }
+
+    /// How many records.
+    pub fn count(&self) -> usize {
+        self.draft.entries.len()
+    }
+}
+
+/// When a publisher wants its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// After what.
+    pub ack: Ack,
+    /// How long it waits for what may take any time.
+    pub timeout_ms: Option<u64>,
+}
+
+impl Asked {
+    /// When the records have what their topic's durability promises.
+    pub const DURABLE: Self = Self {
+        ack: Ack::Durable,
+        timeout_ms: None,
+    };
+
+    /// What the publisher waits for once the record is stored, if it does.
+    pub fn until(self) -> Option<Until> {
+        match self.ack {
+            Ack::None | Ack::Accepted | Ack::Durable => None,
+            Ack::Delivered => Some(Until::Delivered),
+            Ack::Processed => Some(Until::Processed),
+        }
+    }
 }
 
 /// Whether records are kept or only passed on.
@@ -67,11 +130,32 @@ pub enum Slot {
 }
 
 /// Who published.
+#[derive(Clone)]
 pub enum Origin {
     /// A WebSocket session.
-    Session(Addr<HubActor>, ConnId),
-    /// Someone who awaits the outcome.
-    Caller(oneshot::Sender<Settlement>),
+    Session(Addr<HubActor>, ConnId, Arc<SessionWaits>),
+    /// Someone who awaits the outcomes until nobody can send one any more.
+    Caller(UnboundedSender<Answered>),
+}
+
+impl Origin {
+    /// Whether nobody wants to know any more.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Session(_, _, waits) => waits.has_ended(),
+            Self::Caller(caller) => caller.is_closed(),
+        }
+    }
+}
+
+/// Says to a caller what became of some of its records.
+pub struct Answered {
+    /// The partition.
+    pub part: PartitionId,
+    /// One for each record.
+    pub replies: Vec<Reply>,
+    /// What became of them.
+    pub settlement: Settlement,
 }
 
 /// What became of the records of one [`Append`].
@@ -86,24 +170,44 @@ pub enum Settlement {
     },
     /// Each has its own outcome.
     Each(Vec<Result<Stored, Refusal>>),
+    /// Each was waited for.
+    Waited(Vec<Waited>),
     /// Given to live subscribers, not stored.
     Passed,
     /// None is stored.
     Refused(Refusal),
 }
 
+/// What became of a stored record that was waited for: with the result of the group that processed it, as
+/// JSON on one line.
+pub type Waited = Result<(Stored, Option<Bytes>), Refusal>;
+
 impl Settlement {
-    /// The outcome of the record at `index`; `None` if it was passed on and not stored.
-    pub fn outcome(&self, index: usize) -> Option<Result<Stored, Refusal>> {
+    /// The outcome of the record at `index`, of the partition that it went to.
+    pub fn outcome(&self, index: usize, part: PartitionId) -> RecordResult {
+        let lost = || RecordResult::Refused(receipt::lost());
         match self {
-            Self::AllStored { base, durability } => Some(Ok(Stored {
-                offset: base.plus(index as u64),
-                duplicate: false,
-                durability,
-            })),
-            Self::Each(outcomes) => outcomes.get(index).cloned(),
-            Self::Passed => None,
-            Self::Refused(refusal) => Some(Err(refusal.clone())),
+            Self::AllStored { base, durability } => RecordResult::Stored(
+                part,
+                Stored {
+                    offset: base.plus(index as u64),
+                    duplicate: false,
+                    durability,
+                },
+            ),
+            Self::Each(outcomes) => match outcomes.get(index) {
+                Some(Ok(stored)) => RecordResult::Stored(part, *stored),
+                Some(Err(refusal)) => RecordResult::Refused(refusal.clone()),
+                None => lost(),
+            },
+            Self::Waited(outcomes) => match outcomes.get(index) {
+                Some(Ok((stored, None))) => RecordResult::Stored(part, *stored),
+                Some(Ok((stored, Some(result)))) => RecordResult::Processed(part, *stored, result[..].into()),
+                Some(Err(refusal)) => RecordResult::Refused(refusal.clone()),
+                None => lost(),
+            },
+            Self::Passed => RecordResult::Passed(part),
+            Self::Refused(refusal) => RecordResult::Refused(refusal.clone()),
         }
     }
 }
@@ -116,100 +220,10 @@ pub struct Settled {
     pub part: Arc<PartitionRef>,
     /// Bytes that are no longer in flight.
     pub released_bytes: usize,
+    /// What no longer waits.
+    pub released: Held,
     /// One for each record.
     pub replies: Vec<Reply>,
     /// What became of them.
     pub settlement: Settlement,
-}
-
-/// The duty to answer a publisher. Dropped without an answer, as in a panic, it answers `internal`.
-pub struct Receipt {
-    origin: Option<Origin>,
-    part: Arc<PartitionRef>,
-    bytes: usize,
-    replies: Vec<Reply>,
-}
-
-impl Receipt {
-    /// A receipt for records of `bytes` in flight.
-    pub fn new(origin: Origin, part: Arc<PartitionRef>, bytes: usize, replies: Vec<Reply>) -> Self {
-        Self {
-            origin: Some(origin),
-            part,
-            bytes,
-            replies,
-        }
-    }
-
-    /// Answers the records but keeps their bytes in flight; the rest is settled when they are written.
-    pub fn answer_early(&mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
-        match &self.origin {
-            Some(Origin::Session(hub, conn)) => {
-                let replies = std::mem::take(&mut self.replies);
-                let part = self.part.clone();
-                Some((
-                    hub.clone(),
-                    Settled {
-                        conn: *conn,
-                        part,
-                        released_bytes: 0,
-                        replies,
-                        settlement,
-                    },
-                ))
-            }
-            Some(Origin::Caller(_)) => {
-                if let Some(Origin::Caller(caller)) = self.origin.take() {
-                    // A caller that went away does not want to know.
-                    let _ = caller.send(settlement);
-                }
-                None
-            }
-            None => None,
-        }
-    }
-
-    /// Answers a caller, or returns what its hub must be told.
-    pub fn settle(mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
-        match self.origin.take()? {
-            Origin::Caller(caller) => {
-                // A caller that went away does not want to know.
-                let _ = caller.send(settlement);
-                None
-            }
-            Origin::Session(hub, conn) => {
-                let replies = std::mem::take(&mut self.replies);
-                let part = self.part.clone();
-                Some((
-                    hub,
-                    Settled {
-                        conn,
-                        part,
-                        released_bytes: self.bytes,
-                        replies,
-                        settlement,
-                    },
-                ))
-            }
-        }
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if let Some(Origin::Session(hub, conn)) = self.origin.take() {
-            let refusal = Refusal::new(
-                ErrorCode::Internal,
-                "the partition failed; the outcome is unknown, try again",
-            );
-            // Bounded by what the session had in flight, so the mailbox may be passed over.
-            hub.do_send(super::hub::Settle(vec![Settled {
-                conn,
-                part: self.part.clone(),
-                released_bytes: self.bytes,
-                replies: std::mem::take(&mut self.replies),
-                settlement: Settlement::Refused(refusal),
-            }]));
-        }
-    }
 }

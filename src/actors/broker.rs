@@ -3,6 +3,8 @@
 //! Owns which topics there are: creates, changes and deletes them, one at a time for each name, and starts
 //! a TopicActor again that died. It is the only writer of the [`Directory`](super::directory::Directory).
 
+mod groups;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
@@ -17,6 +19,8 @@ use super::{
     partition::refusal,
     topic::{CloseTopic, Reconfigure, TopicActor, is_memory_only},
 };
+pub use self::groups::{GetGroup, RemoveGroup};
+pub use super::topic::groups::GroupWish;
 use crate::store::{StoreError, StoredTopic, TopicId};
 
 /// How often retention is applied.
@@ -41,6 +45,14 @@ struct Entry {
     changing: Arc<Mutex<()>>,
 }
 
+/// What there is of a topic before its actor starts.
+enum Before {
+    /// The groups that the store keeps.
+    Kept(Vec<StoredTopic>),
+    /// What a former actor left behind.
+    Died(Option<Arc<Topic>>),
+}
+
 type Waiting = oneshot::Sender<Result<Arc<Topic>, Refusal>>;
 
 impl BrokerActor {
@@ -61,7 +73,9 @@ impl BrokerActor {
     }
 
     fn start_kept(&mut self, ctx: &mut Context<Self>) {
+        let mut groups = self.kept_groups();
         for stored in std::mem::take(&mut self.kept) {
+            let kept_groups = groups.remove(&stored.id).unwrap_or_default();
             match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
                 Ok(config) => {
                     let mut stored = stored;
@@ -69,7 +83,7 @@ impl BrokerActor {
                         // Its records are gone, so the offsets begin again and mean something else.
                         stored.epoch = new_epoch();
                     }
-                    self.start_topic(stored, config, None, ctx);
+                    self.start_topic(stored, config, Before::Kept(kept_groups), ctx);
                 }
                 Err(error) => log::error!("topic {} is left out: {error}", stored.name),
             }
@@ -94,16 +108,21 @@ impl BrokerActor {
         &mut self,
         stored: StoredTopic,
         config: TopicConfig,
-        adopted: Option<Arc<Topic>>,
+        before: Before,
         ctx: &mut Context<Self>,
     ) {
+        let (adopted, kept_groups) = match before {
+            Before::Kept(groups) => (None, groups),
+            Before::Died(topic) => (topic, Vec::new()),
+        };
         let actor = TopicActor::new(
             self.shared.clone(),
             ctx.address(),
             stored.clone(),
             config,
             adopted.clone(),
-        );
+        )
+        .with_groups(kept_groups);
         let entry = self.topics.entry(stored.name.clone()).or_insert_with(|| Entry {
             stored: stored.clone(),
             addr: None,
@@ -135,7 +154,10 @@ impl BrokerActor {
         self.topics.insert(name, entry);
         let kept = self.shared.store.create_topic(stored.clone());
         ctx.spawn(kept.into_actor(self).map(move |kept, broker, ctx| match kept {
-            Ok(Ok(id)) => broker.start_topic(StoredTopic { id, ..stored }, config, None, ctx),
+            Ok(Ok(id)) => {
+                let nothing = Before::Kept(Vec::new());
+                broker.start_topic(StoredTopic { id, ..stored }, config, nothing, ctx);
+            },
             Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error)),
             Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown)),
         }));
@@ -359,7 +381,7 @@ impl Handler<TopicDied> for BrokerActor {
         log::error!("topic {name} died and is started again");
         let (stored, adopted) = (entry.stored.clone(), entry.topic.clone());
         match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
-            Ok(config) => self.start_topic(stored, config, adopted, ctx),
+            Ok(config) => self.start_topic(stored, config, Before::Died(adopted), ctx),
             Err(error) => log::error!("topic {name} can not be started again: {error}"),
         }
     }

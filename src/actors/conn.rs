@@ -9,6 +9,7 @@ use std::{
     io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -19,7 +20,9 @@ use callboard_protocol::{FrameId, Timestamp, TopicName, server::RecordResult, ti
 use super::{
     append::ConnId,
     gateway::SessionInfo,
+    member::Membership,
     plain::{Following, PlainSubscription},
+    waiting::SessionWaits,
     wire::{self, Format},
 };
 
@@ -49,12 +52,22 @@ pub struct Conn {
     pub format: Format,
     /// What it follows.
     pub following: RefCell<Vec<Rc<Following>>>,
+    /// The groups that it is a member of.
+    pub memberships: RefCell<Vec<Rc<Membership>>>,
+    /// How many there were over its life: each has a number of its own.
+    pub memberships_made: Cell<u32>,
+    /// Whether it ends by somebody's will, and not because its socket is gone.
+    pub has_left: Cell<bool>,
+    /// What the socket had taken when the hub last looked, and for how long it has taken nothing since.
+    pub stalled: Cell<(u64, u64)>,
     /// Its subscriptions that have more to read and nothing under way.
     pub behind: RefCell<VecDeque<Rc<PlainSubscription>>>,
     /// Publishes with several records that wait for some of them.
     pub pending: RefCell<slab::Slab<PendingPublish>>,
     /// Bytes of records on their way.
     pub in_flight_bytes: Cell<usize>,
+    /// Its publishes that wait for a delivery, for a worker or for room.
+    pub waits: Arc<SessionWaits>,
     /// Whether the session waits for something and must not be read from.
     pub paused: Cell<bool>,
     /// Whether it waits until less is in flight on its thread.
@@ -149,9 +162,14 @@ impl Conn {
             connected_at: parts.now,
             format: parts.format,
             following: RefCell::default(),
+            memberships: RefCell::default(),
+            memberships_made: Cell::new(0),
+            has_left: Cell::new(false),
+            stalled: Cell::new((0, 0)),
             behind: RefCell::default(),
             pending: RefCell::default(),
             in_flight_bytes: Cell::new(0),
+            waits: Arc::default(),
             paused: Cell::new(false),
             is_starved: Cell::new(false),
             is_reading: Cell::new(false),
@@ -338,6 +356,7 @@ impl Conn {
                 .borrow()
                 .iter()
                 .map(|known| known.target.to_string())
+                .chain(self.memberships.borrow().iter().map(|known| known.label()))
                 .collect(),
             behind: self
                 .following

@@ -3,18 +3,23 @@
 //! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
-use callboard_protocol::{Epoch, Offset, PartitionId, TopicName, server::MessagePrefix};
+use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
 
-use super::{append::Append, partition::PartitionActor};
+use super::{
+    append::Append,
+    group::handle::{GroupPart, GroupRef},
+    partition::{PartitionActor, Sent},
+    waiting::Waits,
+};
 use crate::store::{Log, PartitionKey, TopicId};
 
 /// The topics by name.
@@ -93,9 +98,12 @@ pub struct Topic {
     pub epoch: Epoch,
     config: RwLock<Arc<TopicConfig>>,
     partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
+    groups: RwLock<BTreeMap<GroupName, Arc<GroupRef>>>,
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
+    /// Held while a partition counts what the topic keeps and admits what fits.
+    room: Mutex<()>,
 }
 
 impl Topic {
@@ -112,9 +120,11 @@ impl Topic {
             epoch,
             config: RwLock::new(Arc::new(config)),
             partitions: RwLock::new(partitions.into()),
+            groups: RwLock::default(),
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
+            room: Mutex::new(()),
         }
     }
 
@@ -141,6 +151,45 @@ impl Topic {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// Its groups, by name.
+    pub fn groups(&self) -> Vec<Arc<GroupRef>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.values().cloned().collect()
+    }
+
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Option<Arc<GroupRef>> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.get(name).cloned()
+    }
+
+    pub(super) fn add_group(&self, group: Arc<GroupRef>) {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(group.name.clone(), group);
+        drop(groups);
+        self.wire_groups();
+    }
+
+    pub(super) fn remove_group(&self, name: &str) -> Option<Arc<GroupRef>> {
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.remove(name);
+        drop(groups);
+        self.wire_groups();
+        group
+    }
+
+    /// Lets each partition know who works on its records.
+    pub(super) fn wire_groups(&self) {
+        let (groups, parts) = (self.groups(), self.partitions());
+        let shares: Vec<_> = groups
+            .iter()
+            .map(|group| group.grow(parts.len() as u32))
+            .collect();
+        for (index, part) in parts.iter().enumerate() {
+            part.set_groups(shares.iter().map(|share| share[index].clone()).collect());
+        }
+    }
+
     /// Changes with the configuration and the partitions; whoever keeps a copy of them looks at this.
     pub fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
@@ -159,6 +208,12 @@ impl Topic {
     pub(super) fn set_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
     }
+
+    /// Keeps the topic's other partitions from admitting records; taken only where the topic has a
+    /// `records_max`, and only as long as it takes to count.
+    pub(super) fn lock_room(&self) -> MutexGuard<'_, ()> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One partition as every thread sees it: where to send, and where to read.
@@ -173,6 +228,12 @@ pub struct PartitionRef {
     pub prefix: MessagePrefix,
     /// What came in lately.
     pub meter: Meter,
+    /// What publishers wait for here.
+    pub waits: Waits,
+    /// What each of the topic's groups has of it.
+    groups: RwLock<Arc<[Arc<GroupPart>]>>,
+    /// The offset after the newest admitted record; kept up only where the topic has a `records_max`.
+    given: AtomicU64,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
 }
@@ -185,9 +246,21 @@ impl PartitionRef {
             topic: topic.clone(),
             prefix: MessagePrefix::new(topic, key.partition),
             meter: Meter::default(),
+            waits: Waits::default(),
+            groups: RwLock::new(Arc::new([])),
+            given: AtomicU64::new(0),
             addr: RwLock::new(None),
             log: RwLock::new(None),
         }
+    }
+
+    /// How far each group of the topic is in it.
+    pub fn groups(&self) -> Arc<[Arc<GroupPart>]> {
+        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_groups(&self, groups: Arc<[Arc<GroupPart>]>) {
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = groups;
     }
 
     /// Its actor; a topic is listed only when every partition has one.
@@ -223,6 +296,37 @@ impl PartitionRef {
     /// The offset after its newest visible record.
     pub fn next_offset(&self) -> Offset {
         self.log().map_or(Offset::ZERO, |log| log.next_offset())
+    }
+
+    /// Says that a subscription was sent these records, if anybody waits to hear it.
+    pub fn tell_sent(&self, from: Offset, next: Offset) {
+        if self.waits.delivered() > 0
+            && from < next
+            && let Some(addr) = self.addr()
+        {
+            addr.do_send(Sent { from, next });
+        }
+    }
+
+    /// Says where the next record goes, before it can be seen.
+    pub(super) fn set_given(&self, next: Offset) {
+        self.given.store(next.0, Ordering::Release);
+    }
+
+    /// Records that count against the topic's `records_max`, those included that are not visible yet: what the
+    /// group that has most left to do has not finished, or what is kept while there is no group.
+    pub(super) fn kept(&self) -> u64 {
+        let Some(log) = self.log() else { return 0 };
+        let next = self.given.load(Ordering::Acquire).max(log.next_offset().0);
+        let stored = next.saturating_sub(log.first_offset().0);
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = groups
+            .iter()
+            .map(|group| group.unfinished(Offset(next)));
+        // What retention has removed nobody will finish.
+        unfinished
+            .max()
+            .map_or(stored, |unfinished| unfinished.min(stored))
     }
 }
 

@@ -327,6 +327,10 @@ impl EventStream {
             part.next = part.next.max(batch.next_offset());
         }
         part.next = part.next.max(page.next_offset);
+        if shared.waits.delivered() > 0 {
+            let tell = |from, next| shared.tell_sent(from, next);
+            super::wire::sent_runs(&page.batches, now, part.next, tell);
+        }
         chunk.into()
     }
 }

@@ -1,25 +1,31 @@
 //! What REST, SSE and other callers that are no session ask of the actors.
 
+pub mod groups;
+
 use std::sync::Arc;
 
 use actix::prelude::*;
 use callboard_core::topic::TopicConfig;
 use callboard_protocol::{
     ErrorCode,
-    client::{Ack, NewRecord, topic_name},
+    client::{NewRecord, topic_name},
     error::Refusal,
     server::RecordResult,
 };
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::{
     Shared,
-    append::{Origin, Reply, Slot},
+    append::{Answered, Asked, Origin, Reply, Slot},
     broker::{DeleteTopic, GetTopic, PatchTopic, Want},
     directory::Topic,
     intake::{Intake, Placing},
+    partition::EndWaits,
 };
+
+/// How long a caller that is no session waits if it does not say how long.
+pub const CALLER_TIMEOUT_MS: u64 = 30_000;
 
 fn internal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(ErrorCode::Internal, error.to_string())
@@ -79,7 +85,8 @@ pub async fn delete_topic(shared: &Shared, name: &str) -> Result<(), Refusal> {
         .map_err(internal)?
 }
 
-/// Publishes records that stand alone each, and waits for what the level of ack promises.
+/// Publishes records that stand alone each, and waits for what the level of ack promises, also for room in a
+/// topic that is full; [`CALLER_TIMEOUT_MS`] at most unless it says how long.
 ///
 /// # Errors
 /// Those that concern all records: `forbidden`, `shutting_down`.
@@ -87,7 +94,7 @@ pub async fn publish(
     shared: &Shared,
     topic: &Arc<Topic>,
     records: Vec<Result<NewRecord<'_>, Refusal>>,
-    ack: Ack,
+    asked: Asked,
 ) -> Result<Vec<RecordResult>, Refusal> {
     if shared.is_shutting_down() {
         return Err(Refusal::new(
@@ -101,6 +108,10 @@ pub async fn publish(
             "names that begin with $ are the broker's own",
         ));
     }
+    let asked = Asked {
+        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
+        ..asked
+    };
     let mut intake = Intake::default();
     let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
@@ -112,30 +123,31 @@ pub async fn publish(
         };
         let added = record.and_then(|record| {
             intake
-                .add(&mut placing, &record, ack, reply)
+                .add(&mut placing, &record, asked, reply)
                 .map_err(|denied| denied.0)
         });
         results.push(added.err().map(RecordResult::Refused));
     }
-    let mut waiting = Vec::new();
+    let (sender, mut answers) = mpsc::unbounded_channel();
     for open in intake.take() {
-        let (sender, settled) = oneshot::channel();
-        let (part, indices) = (open.partition(), open.indices());
-        let (shared_part, append) = open.into_append(Origin::Caller(sender));
-        let Some(addr) = shared_part.addr() else { continue };
-        // Awaited, so a full mailbox makes this caller wait and nobody else; a dead one is told below.
-        if addr.send(append).await.is_ok() {
-            waiting.push((part, indices, settled));
-        }
+        let (part, append) = open.into_append(Origin::Caller(sender.clone()));
+        let Some(addr) = part.addr() else { continue };
+        // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody is
+        // dropped, and its receipt answers.
+        let _ = addr.send(append).await;
     }
-    for (part, indices, settled) in waiting {
-        let Ok(settlement) = settled.await else { continue };
-        for (place, index) in indices.into_iter().enumerate() {
-            results[index] = Some(match settlement.outcome(place) {
-                Some(Ok(stored)) => RecordResult::Stored(part, stored),
-                Some(Err(refusal)) => RecordResult::Refused(refusal),
-                None => RecordResult::Passed(part),
-            });
+    drop(sender);
+    // Until nobody is left who could answer, which is when every record was.
+    while let Some(Answered {
+        part,
+        replies,
+        settlement,
+    }) = answers.recv().await
+    {
+        for (place, reply) in replies.iter().enumerate() {
+            if let Slot::Part { index, .. } = reply.slot {
+                results[index] = Some(settlement.outcome(place, part));
+            }
         }
     }
     let lost = || {
@@ -280,6 +292,15 @@ pub fn describe(topic: &Topic) -> TopicInfo {
 /// Stops the actors: sessions are told, then the store settles and flushes what it was given.
 pub async fn shut_down(shared: &Shared) {
     shared.set_shutting_down();
+    for topic in shared.directory.all() {
+        for part in topic.partitions().iter() {
+            let waits = &part.waits;
+            let somebody_waits = waits.delivered() + waits.processed() > 0 || waits.for_room();
+            if let Some(addr) = part.addr().filter(|_| somebody_waits) {
+                addr.do_send(EndWaits);
+            }
+        }
+    }
     let told: Vec<_> = shared
         .workers()
         .iter()

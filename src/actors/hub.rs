@@ -32,7 +32,7 @@ use super::{
     conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
-    plain::{Following, pump},
+    plain::{Following, Taken, pump},
     wire::FrameBuffer,
 };
 use crate::store::PartitionKey;
@@ -112,7 +112,9 @@ impl Hub {
         for following in conn.following.take() {
             self.end(&following);
         }
+        self.leave_groups(conn);
         conn.behind.take();
+        conn.waits.end();
         self.release(conn.in_flight_bytes.replace(0));
     }
 
@@ -147,6 +149,7 @@ impl Hub {
                 listeners: Listeners::default(),
                 json: Cell::new(0),
                 ndjson: Cell::new(0),
+                shares: Cell::new(0),
             })
         };
         self.feeds
@@ -165,6 +168,17 @@ impl Hub {
     pub fn hold(&self, conn: &Conn, bytes: usize) {
         conn.in_flight_bytes.set(conn.in_flight_bytes.get() + bytes);
         self.in_flight_bytes.set(self.in_flight_bytes.get() + bytes);
+    }
+
+    /// Bytes of a session that are no longer in flight.
+    pub(super) fn released(&self, conn: &Rc<Conn>, bytes: usize) {
+        let was_full = conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX;
+        conn.in_flight_bytes
+            .set(conn.in_flight_bytes.get().saturating_sub(bytes));
+        self.release(bytes);
+        if was_full {
+            conn.wake();
+        }
     }
 
     fn release(&self, bytes: usize) {
@@ -200,10 +214,18 @@ impl Hub {
         let feed = self.feeds.borrow().get(&committed.part.key).cloned();
         if let Some(feed) = feed {
             let mut behind = Vec::new();
+            let mut was_pushed = false;
             let followers = feed.followers.borrow();
             for follower in followers.iter() {
                 let must_read = match &committed.delivery {
-                    Some(delivery) => follower.offer(delivery),
+                    Some(delivery) => match follower.offer(delivery) {
+                        Taken::Pushed => {
+                            was_pushed = true;
+                            false
+                        }
+                        Taken::MustRead => true,
+                        Taken::Left => false,
+                    },
                     None => follower.notice_end(committed.end),
                 };
                 if must_read {
@@ -211,6 +233,10 @@ impl Hub {
                 }
             }
             drop(followers);
+            if was_pushed && let Some((from, next)) = committed.delivery.as_ref().and_then(|sent| sent.range)
+            {
+                committed.part.tell_sent(from, next);
+            }
             feed.end.set(feed.end.get().max(committed.end));
             feed.listeners.wake(committed.delivery.as_ref());
             for follower in behind {
@@ -227,41 +253,33 @@ impl Hub {
         let Some(conn) = self.conns.borrow().get(&settled.conn).cloned() else {
             return; // Its bytes were released when it went.
         };
-        let full = conn.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX;
-        conn.in_flight_bytes
-            .set(conn.in_flight_bytes.get().saturating_sub(settled.released_bytes));
-        self.release(settled.released_bytes);
-        if full {
-            conn.wake();
-        }
+        self.released(&conn, settled.released_bytes);
+        conn.waits.release(settled.released);
         let mut frames = FrameBuffer::new(conn.format, settled.replies.len() * 110);
         let prefix = &settled.part.prefix;
         for (index, reply) in settled.replies.iter().enumerate() {
-            let outcome = settled.settlement.outcome(index);
-            match (reply.slot, outcome) {
-                (Slot::Alone, Some(Ok(_)) | None) if reply.silent => {}
-                (Slot::Alone, Some(Ok(stored))) => {
-                    if let Some(id) = &reply.id {
-                        frames.frame(|buffer| prefix.published(buffer, id, &stored));
-                    }
+            let part = &settled.part;
+            let outcome = settled.settlement.outcome(index, part.id);
+            if let Slot::Part { pending, index } = reply.slot {
+                record_result(&conn, pending, index, outcome, &mut frames);
+                continue;
+            }
+            let id = reply.id.as_ref();
+            match (outcome, id) {
+                (RecordResult::Refused(refusal), id) => {
+                    frames.frame(|buffer| server::error(buffer, id, &refusal, None));
                 }
-                (Slot::Alone, None) => {
-                    if let Some(id) = &reply.id {
-                        let part = &settled.part;
-                        frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
-                    }
+                _ if reply.silent => {}
+                (RecordResult::Stored(_, stored), Some(id)) => {
+                    frames.frame(|buffer| prefix.published(buffer, id, &stored));
                 }
-                (Slot::Alone, Some(Err(refusal))) => {
-                    frames.frame(|buffer| server::error(buffer, reply.id.as_ref(), &refusal, None));
+                (RecordResult::Processed(_, stored, result), Some(id)) => {
+                    frames.frame(|buffer| prefix.published_result(buffer, id, &stored, &result));
                 }
-                (Slot::Part { pending, index }, outcome) => {
-                    let result = match outcome {
-                        Some(Ok(stored)) => RecordResult::Stored(settled.part.id, stored),
-                        Some(Err(refusal)) => RecordResult::Refused(refusal),
-                        None => RecordResult::Passed(settled.part.id),
-                    };
-                    record_result(&conn, pending, index, result, &mut frames);
+                (RecordResult::Passed(_), Some(id)) => {
+                    frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
                 }
+                (_, None) => {}
             }
         }
         conn.push(frames.finish());
@@ -274,9 +292,14 @@ impl Hub {
         self.close_if_settled(conn);
     }
 
+    /// The connection of this number, if it is still there.
+    pub(super) fn conn(&self, id: ConnId) -> Option<Rc<Conn>> {
+        self.conns.borrow().get(&id).cloned()
+    }
+
     /// Closes a session when the broker shuts down, but not before its publishes are answered.
-    fn close_if_settled(&self, conn: &Conn) {
-        if self.said_goodbye.get() && conn.in_flight_bytes.get() == 0 {
+    pub(super) fn close_if_settled(&self, conn: &Conn) {
+        if self.said_goodbye.get() && conn.in_flight_bytes.get() == 0 && conn.waits.is_idle() {
             conn.close(CLOSE_GOING_AWAY, "shutting down");
         }
     }
@@ -350,7 +373,7 @@ impl Hub {
             // Its actor may be a new one that knows nobody.
             feed.watch(self);
             feed.listeners.wake(None);
-            for follower in feed.followers.borrow().iter() {
+            for follower in feed.followers.borrow().iter().filter(|known| !known.is_share()) {
                 if !followings
                     .iter()
                     .any(|known| Rc::ptr_eq(known, &follower.following))
@@ -375,7 +398,8 @@ impl Hub {
                     .parts
                     .borrow_mut()
                     .retain(|known| !Rc::ptr_eq(known, &follower));
-                if following.pattern.is_none() && !following.ended.get() {
+                // A group says so itself to its members.
+                if following.pattern.is_none() && following.group.is_none() && !following.ended.get() {
                     self.end(following);
                     following
                         .conn
@@ -400,9 +424,10 @@ impl Hub {
     ///
     /// Time is counted in these calls and not by a clock: a machine that slept, or stood still under load,
     /// must not take its sessions for dead before it has pinged them.
-    fn look_after_sessions(&self, tick_ms: u64) {
+    fn look_after_sessions(self: &Rc<Self>, tick_ms: u64) {
         let settings = &self.shared.settings;
         for conn in self.conns() {
+            self.look_after_members(&conn, tick_ms);
             if conn.is_active.replace(false) {
                 conn.quiet_ms.set(0);
                 conn.unpinged_ms.set(0);

@@ -10,35 +10,36 @@ use callboard_core::{
     record::RecordParts,
     topic::{TopicConfig, partition_for_key},
 };
-use callboard_protocol::{
-    ErrorCode, PartitionId,
-    client::{Ack, NewRecord},
-    error::Refusal,
-};
+use callboard_protocol::{ErrorCode, PartitionId, client::NewRecord, error::Refusal};
 
 use super::{
-    append::{Append, Keep, Origin, Receipt, Reply, Slot},
+    append::{Append, Asked, Keep, Origin, Receipt, Reply},
     directory::{PartitionRef, Topic},
+    waiting::{Held, SessionWaits},
 };
 
 /// A draft is sent on when it holds this much, so that one publisher can not make a huge batch.
 pub const DRAFT_BYTES_MAX: usize = 512 << 10;
 
-/// The drafts of one publisher, at most one for each partition, level of ack and way of keeping.
+/// The drafts of one publisher, at most one for each partition, way of being answered and way of keeping.
 #[derive(Default)]
 pub struct Intake {
     open: Vec<OpenDraft>,
     /// About how many bytes of records are to come, for the size of a new draft's buffer.
     expected_bytes: usize,
+    /// Bounds what waits for a session; whoever else publishes is bounded by its caller.
+    waits: Option<Arc<SessionWaits>>,
 }
 
 /// Records for one partition that were not sent yet.
 pub struct OpenDraft {
     part: Arc<PartitionRef>,
-    ack: Ack,
+    asked: Asked,
     keep: Keep,
     draft: Draft,
     replies: Vec<Reply>,
+    /// What of it is counted as waiting.
+    held: Held,
 }
 
 /// A topic with what placing a record in it needs, kept from frame to frame.
@@ -103,6 +104,14 @@ impl Placing {
 }
 
 impl Intake {
+    /// The intake of a session, whose publishes that wait are bounded by `waits`.
+    pub fn of_session(waits: Arc<SessionWaits>) -> Self {
+        Self {
+            waits: Some(waits),
+            ..Self::default()
+        }
+    }
+
     /// Encodes a record into its partition's draft.
     ///
     /// # Errors
@@ -111,7 +120,7 @@ impl Intake {
         &mut self,
         placing: &mut Placing,
         record: &NewRecord<'_>,
-        ack: Ack,
+        asked: Asked,
         reply: Reply,
     ) -> Result<(), Box<(Refusal, Reply)>> {
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
@@ -124,7 +133,14 @@ impl Intake {
             Ok(part) => part,
             Err(refusal) => return Err(Box::new((refusal, reply))),
         };
-        let open = self.draft_for(part, ack, keep);
+        if keep == Keep::Transient && asked.until().is_some() {
+            return Err(Box::new((not_stored(), reply)));
+        }
+        let waits = match asked.until() {
+            None => None,
+            Some(_) => self.waits.clone(),
+        };
+        let open = self.draft_for(part, asked, keep);
         let parts = RecordParts {
             key: record.key.as_deref(),
             headers: record.headers.as_deref(),
@@ -134,18 +150,29 @@ impl Intake {
             payload: record.payload.bytes(),
         };
         let bytes = parts.encode(&mut open.draft.records) as u32;
+        if let Some(waits) = waits {
+            match waits.hold(bytes as usize) {
+                Ok(held) => open.held.add(held),
+                Err(refusal) => {
+                    let former = open.draft.records.len() - bytes as usize;
+                    open.draft.records.truncate(former);
+                    self.open.retain(|open| !open.draft.entries.is_empty());
+                    return Err(Box::new((refusal, reply)));
+                }
+            }
+        }
         let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
         open.draft.entries.push(DraftEntry { bytes, message_id });
         open.replies.push(reply);
         Ok(())
     }
 
-    fn draft_for(&mut self, part: &Arc<PartitionRef>, ack: Ack, keep: Keep) -> &mut OpenDraft {
+    fn draft_for(&mut self, part: &Arc<PartitionRef>, asked: Asked, keep: Keep) -> &mut OpenDraft {
         // From the newest on: a record goes behind every earlier one of its partition, so that the
         // order in which they were sent is kept also where levels of ack alternate.
         let newest = self.open.iter().rposition(|open| Arc::ptr_eq(&open.part, part));
         let index = match newest {
-            Some(index) if self.open[index].ack == ack && self.open[index].keep == keep => index,
+            Some(index) if self.open[index].asked == asked && self.open[index].keep == keep => index,
             _ => {
                 let draft = Draft {
                     records: Vec::new(),
@@ -153,10 +180,11 @@ impl Intake {
                 };
                 self.open.push(OpenDraft {
                     part: part.clone(),
-                    ack,
+                    asked,
                     keep,
                     draft,
                     replies: Vec::new(),
+                    held: Held::default(),
                 });
                 self.open.len() - 1
             }
@@ -188,20 +216,6 @@ impl Intake {
 }
 
 impl OpenDraft {
-    /// Which partition.
-    pub fn partition(&self) -> PartitionId {
-        self.part.id
-    }
-
-    /// Which records of a publish with several these are.
-    pub fn indices(&self) -> Vec<usize> {
-        let index = |reply: &Reply| match reply.slot {
-            Slot::Part { index, .. } => index,
-            Slot::Alone => 0,
-        };
-        self.replies.iter().map(index).collect()
-    }
-
     /// Bytes that will be in flight: with what goes along with each record, which is more than a small
     /// record has itself.
     pub fn bytes(&self) -> usize {
@@ -212,13 +226,20 @@ impl OpenDraft {
     /// The message, and the partition to send it to.
     pub fn into_append(self, origin: Origin) -> (Arc<PartitionRef>, Append) {
         let bytes = self.bytes();
-        let receipt = Receipt::new(origin, self.part.clone(), bytes, self.replies);
+        let receipt = Receipt::new(origin, self.part.clone(), (bytes, self.held), self.replies);
         let append = Append {
             draft: self.draft,
-            ack: self.ack,
+            asked: self.asked,
             keep: self.keep,
             receipt,
         };
         (self.part, append)
     }
+}
+
+fn not_stored() -> Refusal {
+    Refusal::new(
+        ErrorCode::InvalidArgument,
+        "a record with ttl_ms 0 is not stored; ack delivered and processed need one that is",
+    )
 }

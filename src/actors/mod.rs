@@ -16,11 +16,14 @@
 //! | [`hub::Settle`] | partition → hub | never lost; bounded by what sessions have in flight |
 //! | [`partition::Watch`] | hub → partition | answered with the end, so that nothing in between is missed |
 //! | `partition::mailbox::StoreEvent` | store's writer → partition | at most one a flush |
+//! | [`partition::Sent`], [`partition::Processed`] | hub, group → partition | only while a publisher waits to hear of it |
+//! | [`partition::RoomMade`] | group → partition | only while a publisher waits because the topic is full |
 //! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
 //! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on
-//! from the log.
+//! from the log. What publishers wait for (`ack` `delivered` and `processed`, `when_full`) is bounded by
+//! [`waiting`]; the session's other frames go on meanwhile.
 
 pub mod append;
 pub mod broker;
@@ -29,8 +32,10 @@ pub mod conn;
 pub mod directory;
 pub mod events;
 pub mod gateway;
+pub mod group;
 pub mod hub;
 pub mod intake;
+pub mod member;
 pub mod pages;
 pub mod partition;
 pub mod plain;
@@ -40,6 +45,7 @@ pub mod session;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 pub mod topic;
+pub mod waiting;
 pub mod wire;
 
 use std::sync::{
@@ -48,7 +54,10 @@ use std::sync::{
 };
 
 use actix::{Addr, ArbiterHandle};
-use callboard_core::topic::{Durability, TopicConfig};
+use callboard_core::{
+    group::MemberId,
+    topic::{Durability, TopicConfig},
+};
 
 use crate::store::{Incarnation, PartitionKey, Store};
 
@@ -63,6 +72,12 @@ pub struct Settings {
     pub heartbeat_ms: u64,
     /// Silence that ends a session.
     pub session_timeout_ms: u64,
+    /// A member of a group whose socket takes nothing for so long is out.
+    pub member_timeout_ms: u64,
+    /// How long a named member's partitions wait for it to come back.
+    pub rejoin_grace_ms: u64,
+    /// How long a member may commit what it was given of a partition that it loses.
+    pub revoke_grace_ms: u64,
 }
 
 /// A thread that sessions and partitions run on.
@@ -87,6 +102,7 @@ pub struct Shared {
     workers: RwLock<Arc<[Worker]>>,
     broker: OnceLock<Addr<broker::BrokerActor>>,
     incarnations: AtomicU64,
+    members: AtomicU64,
     shutting_down: AtomicBool,
     ready: AtomicBool,
 }
@@ -102,6 +118,7 @@ impl Shared {
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),
             incarnations: AtomicU64::new(0),
+            members: AtomicU64::new(0),
             shutting_down: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         }
@@ -141,6 +158,10 @@ impl Shared {
 
     fn next_incarnation(&self) -> Incarnation {
         Incarnation(self.incarnations.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn next_member(&self) -> MemberId {
+        MemberId(self.members.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     fn default_config(&self) -> TopicConfig {

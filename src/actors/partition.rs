@@ -2,44 +2,51 @@
 //!
 //! Owns the order of the partition's records. Core decides (offsets, deduplication), the store's writer
 //! makes durable, and what is committed goes out as one shared buffer a subprotocol to every hub that
-//! has subscribers. Called by sessions and REST with [`Append`]; told of commits by the store. Never
-//! flushes, never waits for a disk, never parses a payload.
+//! has subscribers. Called by sessions and REST with [`Append`]; told of commits by the store, and by hubs
+//! and groups of what publishers wait for ([`waits`], [`room`]). Never flushes, never waits for a disk, never
+//! parses a payload.
+//!
+//! [`Append`]: super::append::Append
 
+mod admit;
 mod mailbox;
+mod room;
+mod waits;
 
 use mailbox::StoreEvent;
-pub use mailbox::{Adopt, Close, Configure, Watch};
+pub use mailbox::{Adopt, Close, Configure, EndWaits, Watch};
 #[cfg(test)]
 pub use mailbox::{InjectPanic, Stall};
+pub use room::RoomMade;
+use room::RoomQueue;
+pub use waits::{Processed, ProcessedOutcome, Sent};
+use waits::{Stays, WaitList};
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use bytes::Bytes;
 use callboard_core::{
-    partition::{Admission, AdmitLimits, Outcome, Outcomes, Partition},
+    partition::{Outcomes, Partition},
     record::Batch,
-    topic::Durability as TopicDurability,
+    topic::{Durability as TopicDurability, WhenFull},
 };
-use callboard_protocol::{
-    ErrorCode, Offset, Timestamp,
-    client::Ack,
-    error::Refusal,
-    server::{DurabilityText, Stored},
-};
+use callboard_protocol::{ErrorCode, Offset, Timestamp, error::Refusal, server::DurabilityText};
 
 use super::{
     Shared,
-    append::{Append, Keep, Receipt, Settled, Settlement},
+    append::{Answers, Receipt, Settled, Settlement},
     clock,
     directory::PartitionRef,
     hub::{Committed, Delivery, HubActor, Settle},
     topic::{PartitionReady, Sentinel, TopicActor},
     wire::{self, Format},
 };
-use crate::store::{
-    Durability, Incarnation, OpenPartition, OpenedPartition, StoreError, Submission, Submitted,
-};
+use crate::store::{Incarnation, OpenPartition, OpenedPartition, StoreError};
 
 /// Committed records are handed to the hubs in buffers of about this size.
 const DELIVERY_BYTES: usize = 512 << 10;
@@ -58,6 +65,12 @@ pub struct PartitionActor {
     state: Option<Partition>,
     first_offset: Offset,
     inflight: VecDeque<Inflight>,
+    /// Publishers whose records are stored, or will be, and who wait for more than that.
+    waits: WaitList,
+    /// Appends for which there is no room.
+    room: RoomQueue,
+    /// When those who wait are looked at again.
+    look: Option<(Instant, SpawnHandle)>,
     watchers: Vec<Watcher>,
     /// Whether a timer runs that tells the hubs what they missed.
     retrying: bool,
@@ -73,8 +86,10 @@ pub struct TopicSettings {
     pub durability: TopicDurability,
     /// How long a message id is remembered.
     pub dedup_window_ms: u64,
-    /// Most records kept.
+    /// Most records kept unfinished, over all partitions.
     pub records_max: Option<u64>,
+    /// What happens to further ones.
+    pub when_full: WhenFull,
     /// Largest record.
     pub record_bytes_max: u64,
 }
@@ -111,12 +126,15 @@ impl PartitionActor {
         Self {
             shared,
             topic,
-            part,
             owner,
             incarnation,
             state: None,
             first_offset: Offset::ZERO,
             inflight: VecDeque::new(),
+            waits: WaitList::new(part.clone()),
+            room: RoomQueue::new(part.clone()),
+            look: None,
+            part,
             watchers: Vec::new(),
             retrying: false,
             closed: false,
@@ -163,122 +181,19 @@ impl PartitionActor {
         }
         self.first_offset = opened.first_offset;
         self.part.set_log(opened.log);
+        self.part.set_given(opened.next_offset);
         self.state = Some(state);
         self.owner.do_send(PartitionReady(self.part.id));
         for watcher in &mut self.watchers {
             watcher.missed = true;
         }
         self.tell_missed();
+        self.fill_room();
     }
 
     /// What is true of a committed record.
     fn durability(&self) -> DurabilityText {
         self.topic.durability.as_str()
-    }
-
-    fn limits(&self, next: Offset) -> AdmitLimits {
-        let kept = match self.topic.records_max {
-            None => 0,
-            Some(_) => next.since(
-                self.part
-                    .log()
-                    .map_or(self.first_offset, |log| log.first_offset()),
-            ),
-        };
-        AdmitLimits {
-            dedup_window_ms: self.topic.dedup_window_ms,
-            records_max: self.topic.records_max,
-            record_bytes_max: self.topic.record_bytes_max,
-            kept,
-        }
-    }
-
-    fn append(&mut self, append: Append) {
-        let Append {
-            draft,
-            ack,
-            keep,
-            receipt,
-        } = append;
-        if self.closed {
-            return self.settle(receipt, Settlement::Refused(deleted()));
-        }
-        let Some(next) = self.state.as_ref().map(Partition::next_offset) else {
-            let refusal = Refusal::new(ErrorCode::StorageFailed, "the partition could not be opened yet");
-            return self.settle(receipt, Settlement::Refused(refusal));
-        };
-        let limits = self.limits(next);
-        let state = self.state.as_mut().expect("it was there a line above");
-        if keep == Keep::Transient {
-            return self.pass_on(draft, receipt);
-        }
-        let Admission { batch, outcomes } = state.admit(clock::now(), draft, &limits);
-        let Some(batch) = batch.map(Arc::new) else {
-            return self.without_batch(outcomes, receipt);
-        };
-        let submitted = self.shared.store.submit(Submission {
-            key: self.part.key,
-            incarnation: self.incarnation,
-            batch: batch.clone(),
-            durability: match self.topic.durability {
-                TopicDurability::Memory => Durability::Memory,
-                TopicDurability::Os => Durability::Os,
-                TopicDurability::Fsync => Durability::Fsync,
-            },
-        });
-        let until = batch.next_offset();
-        let mut inflight = Inflight {
-            until,
-            batch: Some(batch.clone()),
-            outcomes,
-            receipt,
-        };
-        match submitted {
-            Ok(Submitted::Committed) => {
-                self.inflight.push_back(inflight);
-                self.commit(until);
-            }
-            Ok(Submitted::Pending) => {
-                if ack == Ack::Accepted && inflight.outcomes == Outcomes::AllStored {
-                    // The offsets are known, and what is true of them by now is memory.
-                    let settlement = Settlement::AllStored {
-                        base: batch.base_offset,
-                        durability: "memory",
-                    };
-                    if let Some((hub, settled)) = inflight.receipt.answer_early(settlement) {
-                        hub.do_send(Settle(vec![settled]));
-                    }
-                }
-                self.inflight.push_back(inflight);
-            }
-            Err(error) => {
-                self.state.as_mut().expect("it admitted").fail(batch.base_offset);
-                self.settle(inflight.receipt, Settlement::Refused(refusal(&error)));
-            }
-        }
-    }
-
-    /// Nothing to store: refusals are answered now, repeats when what they repeat is durable.
-    fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
-        let visible = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
-        let until = match &outcomes {
-            Outcomes::AllStored => visible,
-            Outcomes::Each(outcomes) => outcomes
-                .iter()
-                .filter_map(|outcome| match outcome {
-                    Outcome::Duplicate(offset) => Some(offset.plus(1)),
-                    Outcome::Stored(_) | Outcome::Refused(_) => None,
-                })
-                .max()
-                .unwrap_or(visible),
-        };
-        self.inflight.push_back(Inflight {
-            until,
-            batch: None,
-            outcomes,
-            receipt,
-        });
-        self.commit(visible);
     }
 
     /// Hands records to live subscribers that are never stored.
@@ -324,7 +239,7 @@ impl PartitionActor {
                 batch_bytes += batch.records.len();
                 batches.push(batch.clone());
             }
-            let settlement = settlement(&inflight, durability);
+            let settlement = admit::settlement(&inflight, durability);
             settled.extend(inflight.receipt.settle(settlement));
             if batch_bytes >= DELIVERY_BYTES {
                 let delivery = self.delivery(&std::mem::take(&mut batches));
@@ -333,7 +248,13 @@ impl PartitionActor {
             }
         }
         let delivery = self.delivery(&batches);
+        let has_more = delivery.is_some();
         self.send_out(delivery, settled);
+        if has_more {
+            for share in self.part.groups().iter() {
+                share.end_moved();
+            }
+        }
     }
 
     /// Encodes committed batches once for each subprotocol in use; `None` if there are none.
@@ -413,6 +334,18 @@ impl PartitionActor {
         self.send_out(None, settled.into_iter().collect());
     }
 
+    fn answer(&mut self, answers: Answers) {
+        let settled = answers.send();
+        self.send_out(None, settled);
+    }
+
+    /// Refuses those who wait for records from `from` on.
+    fn end_waits(&mut self, from: Offset, refusal: &Refusal, stays: Stays) {
+        let mut answers = Answers::default();
+        self.waits.refuse_from(from, refusal, stays, &mut answers);
+        self.answer(answers);
+    }
+
     /// Tells hubs that missed something where the end is.
     fn tell_missed(&mut self) {
         let end = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
@@ -447,42 +380,15 @@ impl PartitionActor {
             "partition {:?}: offsets from {from} on were not stored: {error}",
             self.part.key
         );
+        let refusal = refusal(error);
         let waiting: Vec<_> = self.inflight.drain(..).collect();
         for inflight in waiting {
-            self.settle(inflight.receipt, Settlement::Refused(refusal(error)));
+            self.settle(inflight.receipt, Settlement::Refused(refusal.clone()));
         }
+        self.end_waits(from, &refusal, Stays::No);
         self.state = None;
         self.incarnation = self.shared.next_incarnation();
         self.open(ctx);
-    }
-}
-
-/// What the records of an admitted draft are answered with.
-fn settlement(inflight: &Inflight, durability: DurabilityText) -> Settlement {
-    match (&inflight.outcomes, &inflight.batch) {
-        (Outcomes::AllStored, Some(batch)) => Settlement::AllStored {
-            base: batch.base_offset,
-            durability,
-        },
-        (Outcomes::AllStored, None) => Settlement::Each(Vec::new()),
-        (Outcomes::Each(outcomes), _) => Settlement::Each(
-            outcomes
-                .iter()
-                .map(|outcome| match outcome {
-                    Outcome::Stored(offset) => Ok(Stored {
-                        offset: *offset,
-                        duplicate: false,
-                        durability,
-                    }),
-                    Outcome::Duplicate(offset) => Ok(Stored {
-                        offset: *offset,
-                        duplicate: true,
-                        durability,
-                    }),
-                    Outcome::Refused(refusal) => Err(refusal.clone()),
-                })
-                .collect(),
-        ),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Plain subscriptions: every subscriber gets every record.
+//! Subscriptions that follow partitions: a plain subscriber gets every record, a member of a partitioned
+//! group those of the partitions that it is assigned.
 //!
 //! Owns how a subscriber that is behind reads on from the log until it is live again. Lives on one worker
 //! thread, beside the hub that pushes to those who are live. A slow subscriber costs nobody else anything:
@@ -15,13 +16,18 @@ use callboard_core::{
     record::Batch,
     subscription::{Offer, Overflow, Subscription, conflate},
 };
-use callboard_protocol::{Offset, name::Pattern, server::ServerFrame};
+use callboard_protocol::{
+    Offset, PartitionId, Timestamp,
+    name::{GroupName, Pattern},
+    server::{MessagePrefix, ServerFrame},
+};
 
 use super::{
     clock,
-    conn::Conn,
+    conn::{Conn, Phase},
     directory::{PartitionRef, Topic},
     hub::{Delivery, Feed, Hub},
+    member::Outstanding,
     wire::{self, Format},
 };
 use crate::store::{GapReason, Page, StoreError};
@@ -45,6 +51,8 @@ pub struct Following {
     pub overflow: Overflow,
     /// Records that may still be given over all partitions.
     pub credit: Cell<Option<u64>>,
+    /// The group, if it is a member's; such a one always reads from the log.
+    pub group: Option<GroupName>,
     /// Its partitions.
     pub parts: RefCell<Vec<Rc<PlainSubscription>>>,
     /// Whose it is.
@@ -60,12 +68,33 @@ pub struct PlainSubscription {
     /// The partition as this thread's hub follows it.
     pub feed: Rc<Feed>,
     state: RefCell<Subscription>,
+    /// What a member of a group has been given and not committed, and the begin of its messages.
+    share: Option<Box<Share>>,
     /// In the connection's queue of those that have more to read.
     queued: Cell<bool>,
     /// A read is under way on a reader thread.
     reading: Cell<bool>,
+    /// No longer part of its subscription.
+    detached: Cell<bool>,
     /// Was live and could not take a batch: this is when skip and conflate apply.
     overflowed: Cell<bool>,
+}
+
+/// One partition of a member of a partitioned group.
+struct Share {
+    prefix: MessagePrefix,
+    out: RefCell<Outstanding>,
+}
+
+/// What a subscriber did with a committed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It was sent the records.
+    Pushed,
+    /// It has to read them from the log.
+    MustRead,
+    /// It has them already, or there is nothing to read again.
+    Left,
 }
 
 /// What a step of catching up came to.
@@ -83,12 +112,20 @@ impl PlainSubscription {
         if from >= feed.end.get() {
             state.advance(from, 0, feed.end.get());
         }
+        let share = following.group.as_ref().map(|group| {
+            Box::new(Share {
+                prefix: MessagePrefix::for_group(&feed.topic.name, group, feed.part.id),
+                out: RefCell::default(),
+            })
+        });
         Self {
             following,
             feed,
             state: RefCell::new(state),
+            share,
             queued: Cell::new(false),
             reading: Cell::new(false),
+            detached: Cell::new(false),
             overflowed: Cell::new(false),
         }
     }
@@ -120,32 +157,35 @@ impl PlainSubscription {
         outcome
     }
 
-    /// Gives it a committed batch, or says that it has to read (true).
-    pub fn offer(&self, delivery: &Delivery) -> bool {
+    /// Gives it a committed batch, if it takes it now.
+    pub fn offer(&self, delivery: &Delivery) -> Taken {
         let conn = self.conn();
-        let Some(bytes) = delivery.bytes(self.format()) else {
-            // The partition did not know of this subprotocol's first follower yet.
-            return delivery.range.is_some_and(|(_, next)| self.notice_end(next));
+        let bytes = delivery.bytes(self.format()).filter(|_| self.share.is_none());
+        let Some(bytes) = bytes else {
+            // A group's messages are its own, or the partition did not know of this subprotocol's first
+            // follower yet.
+            let must_read = delivery.range.is_some_and(|(_, next)| self.notice_end(next));
+            return if must_read { Taken::MustRead } else { Taken::Left };
         };
         let Some((base, next)) = delivery.range else {
             if self.is_live() && conn.has_room() && self.spend_transient(delivery.count) {
                 conn.push(bytes.clone());
             }
-            return false;
+            return Taken::Left;
         };
         let was_live = self.is_live();
         match self.with_credit(|state| state.offer(base, next, delivery.count, conn.has_room())) {
             Offer::Push => {
                 conn.push(bytes.clone());
-                false
+                Taken::Pushed
             }
             Offer::Behind => {
                 if was_live {
                     self.overflowed.set(true);
                 }
-                true
+                Taken::MustRead
             }
-            Offer::Ignore => false,
+            Offer::Ignore => Taken::Left,
         }
     }
 
@@ -169,10 +209,14 @@ impl PlainSubscription {
 
     /// Puts it into its connection's queue of those that have more to read.
     pub fn enqueue(self: &Rc<Self>) {
-        if !self.queued.get() && !self.reading.get() && !self.following.ended.get() {
+        if !self.queued.get() && !self.reading.get() && !self.has_ended() {
             self.queued.set(true);
             self.conn().behind.borrow_mut().push_back(self.clone());
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.detached.get() || self.following.ended.get()
     }
 
     /// One step of catching up.
@@ -229,7 +273,7 @@ impl PlainSubscription {
             pump(self.conn(), hub);
         }
         match page {
-            Some(Ok(page)) if !self.following.ended.get() => {
+            Some(Ok(page)) if !self.has_ended() => {
                 self.give(&page);
             }
             Some(Ok(_)) => {}
@@ -265,12 +309,18 @@ impl PlainSubscription {
             self.give_newest(&page.batches, end);
         } else {
             let limit = self.following.credit.get().unwrap_or(u64::MAX);
-            let prefix = &self.feed.part.prefix;
-            let encoded = wire::encode_batches(prefix, &page.batches, self.format(), clock::now(), limit);
+            let prefix = self.share.as_ref().map_or(&self.feed.part.prefix, |share| &share.prefix);
+            let now = clock::now();
+            let encoded = wire::encode_batches(prefix, &page.batches, self.format(), now, limit);
+            if let Some(share) = &self.share {
+                let given = (before, encoded.next_offset);
+                share.out.borrow_mut().given(given, encoded.count);
+            }
             if encoded.next_offset > before {
                 self.with_credit(|state| state.advance(encoded.next_offset, encoded.count, end));
             }
             self.conn().push(encoded.bytes);
+            self.tell_sent(&page.batches, now, encoded.next_offset);
         }
         if self.state.borrow().next() == before {
             // Nothing to be had although the end lies further on; the next commit brings it back.
@@ -305,9 +355,35 @@ impl PlainSubscription {
             self.skipped(left_out, resumes_at, "overflow");
         }
         let prefix = &self.feed.part.prefix;
-        let encoded = wire::encode_batches(prefix, &chosen, self.format(), clock::now(), u64::MAX);
+        let now = clock::now();
+        let encoded = wire::encode_batches(prefix, &chosen, self.format(), now, u64::MAX);
         self.with_credit(|state| state.advance(next, encoded.count, end));
         self.conn().push(encoded.bytes);
+        self.tell_sent(&chosen, now, encoded.next_offset);
+    }
+
+    /// Says to the partition which records of `batches` before `next` went out, if anybody waits to hear it.
+    fn tell_sent(&self, batches: &[Batch], now: Timestamp, next: Offset) {
+        let part = &self.feed.part;
+        // A connection that died while this was read has taken nothing.
+        if part.waits.delivered() > 0 && self.conn().phase() == Phase::Open {
+            wire::sent_runs(batches, now, next, |from, next| part.tell_sent(from, next));
+        }
+    }
+
+    /// The offset that it gets next.
+    pub fn next(&self) -> Offset {
+        self.state.borrow().next()
+    }
+
+    /// What a member was given and has not committed.
+    pub fn outstanding(&self) -> Option<std::cell::RefMut<'_, Outstanding>> {
+        self.share.as_ref().map(|share| share.out.borrow_mut())
+    }
+
+    /// Whether it is a member's.
+    pub fn is_share(&self) -> bool {
+        self.share.is_some()
     }
 
     fn skipped(&self, count: u64, next_offset: Offset, reason: &str) {
@@ -335,7 +411,7 @@ pub fn pump(conn: &Conn, hub: &Rc<Hub>) {
             return;
         };
         subscription.queued.set(false);
-        if subscription.following.ended.get() || subscription.reading.get() {
+        if subscription.has_ended() || subscription.reading.get() {
             continue;
         }
         if let Step::Again = subscription.step(hub) {
@@ -369,7 +445,7 @@ impl Following {
         let feed = hub.feed(topic, part);
         let subscription = Rc::new(PlainSubscription::new(self.clone(), feed.clone(), from));
         self.parts.borrow_mut().push(subscription.clone());
-        feed.join(hub, &subscription, self.conn.format);
+        feed.join(hub, &subscription);
         if !subscription.is_live() {
             subscription.enqueue();
         }
@@ -391,8 +467,19 @@ impl Following {
     pub fn end(&self, hub: &Rc<Hub>) {
         self.ended.set(true);
         for subscription in self.parts.borrow_mut().drain(..) {
-            subscription.feed.leave(hub, &subscription, self.conn.format);
+            subscription.feed.leave(hub, &subscription);
         }
+    }
+
+    /// Ends one partition of it; returns what it was.
+    pub fn detach(&self, hub: &Hub, partition: PartitionId) -> Option<Rc<PlainSubscription>> {
+        let mut parts = self.parts.borrow_mut();
+        let index = parts.iter().position(|known| known.feed.part.id == partition)?;
+        let subscription = parts.swap_remove(index);
+        drop(parts);
+        subscription.detached.set(true);
+        subscription.feed.leave(hub, &subscription);
+        Some(subscription)
     }
 
     /// How many of its partitions read from the log because the client is slower.

@@ -5,6 +5,7 @@
 //! that must wait (a topic that is being created, a disk) makes those behind it wait, and the socket is not
 //! read from meanwhile.
 
+mod groups;
 mod requests;
 
 use std::{
@@ -68,6 +69,10 @@ pub struct SessionActor {
     denied: Option<Refusal>,
     /// Appends that found a mailbox full, in order.
     unsent: VecDeque<(Arc<PartitionRef>, Append)>,
+    /// What was asked about deliveries and goes to the groups with what else came in the same read.
+    settling: Vec<groups::Settling>,
+    /// Where the last delivery of the frame that is being read was put.
+    last_settled: Option<usize>,
     /// Why nothing is handled just now, if it is for the client's sake.
     hold: Hold,
 }
@@ -112,10 +117,11 @@ impl SessionActor {
             // Its handshake was under way when the others were told.
             hub.say_goodbye(&conn);
         }
+        let intake = Intake::of_session(conn.waits.clone());
         Self {
             hub,
             conn,
-            intake: Intake::default(),
+            intake,
             // Copied, because it lies in the large buffer of the HTTP stack.
             unread: BytesMut::from(&came[..]),
             lines: BytesMut::new(),
@@ -123,6 +129,8 @@ impl SessionActor {
             placing: None,
             denied: None,
             unsent: VecDeque::new(),
+            settling: Vec::new(),
+            last_settled: None,
             hold: Hold::None,
         }
         .start();
@@ -215,6 +223,7 @@ impl SessionActor {
             OpCode::Pong => {}
             OpCode::Close => {
                 self.send_drafts(ctx);
+                self.conn.has_left.set(true);
                 self.conn.close(close_answer(&payload), "");
             }
             OpCode::Bad => self.conn.close(CLOSE_PROTOCOL, "unknown opcode"),
@@ -301,12 +310,13 @@ impl SessionActor {
 
     /// Sends what was collected to its partitions, one message each.
     fn send_drafts(&mut self, ctx: &mut Context<Self>) {
+        self.send_settling();
         if self.intake.is_empty() {
             return;
         }
         for open in self.intake.take() {
             self.hub.hold(&self.conn, open.bytes());
-            let origin = Origin::Session(self.hub.addr.clone(), self.conn.id);
+            let origin = Origin::Session(self.hub.addr.clone(), self.conn.id, self.conn.waits.clone());
             let (part, append) = open.into_append(origin);
             if self.unsent.is_empty() {
                 if let Some(append) = part.try_send(append) {
@@ -456,6 +466,7 @@ impl StreamHandler<SocketEvent> for SessionActor {
                     self.resume(ctx);
                 }
                 super::plain::pump(&self.conn, &self.hub);
+                super::member::drained(&self.conn);
             }
         }
     }

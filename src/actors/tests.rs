@@ -2,7 +2,9 @@
 
 mod cold;
 mod raw;
+mod room;
 mod sessions;
+mod waits;
 mod websocket;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
@@ -33,11 +35,25 @@ impl Running {
     }
 
     async fn start_on(store: Arc<dyn Store>, auto_create: bool) -> Self {
+        let memory_only = true;
+        Self::start_with(store, auto_create, memory_only).await
+    }
+
+    /// A broker that keeps what it is told on disk.
+    async fn start_durable(store: Arc<dyn Store>) -> Self {
+        let (auto_create, memory_only) = (true, false);
+        Self::start_with(store, auto_create, memory_only).await
+    }
+
+    async fn start_with(store: Arc<dyn Store>, auto_create: bool, memory_only: bool) -> Self {
         let settings = Settings {
             auto_create,
-            memory_only: true,
+            memory_only,
             heartbeat_ms: 15_000,
             session_timeout_ms: 120_000,
+            member_timeout_ms: 30_000,
+            rejoin_grace_ms: 5_000,
+            revoke_grace_ms: 1_000,
         };
         let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
         let (ready, is_ready) = oneshot::channel();

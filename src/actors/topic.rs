@@ -3,6 +3,8 @@
 //! Owns which partitions there are and keeps them alive: one that panics is started again from what is
 //! stored. Not on any record's way. Told what to do by the BrokerActor alone.
 
+pub mod groups;
+
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
@@ -10,6 +12,7 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{ErrorCode, PartitionId, Timestamp, error::Refusal};
 use tokio::sync::oneshot;
 
+use self::groups::{GroupDied, Groups};
 use super::{
     Shared,
     broker::{BrokerActor, TopicDied, TopicReady},
@@ -37,6 +40,9 @@ pub struct TopicActor {
     topic: Option<Arc<Topic>>,
     /// Told when every partition is ready again.
     waiting: Vec<oneshot::Sender<()>>,
+    /// The groups that the store keeps, until the topic is there.
+    kept_groups: Vec<StoredTopic>,
+    groups: Groups,
     sentinel: Sentinel,
 }
 
@@ -76,8 +82,16 @@ impl TopicActor {
             parts,
             topic: adopted,
             waiting: Vec::new(),
+            kept_groups: Vec::new(),
+            groups: Groups::default(),
             sentinel,
         }
+    }
+
+    /// With the groups that the store keeps of it.
+    pub fn with_groups(mut self, kept: Vec<StoredTopic>) -> Self {
+        self.kept_groups = kept;
+        self
     }
 
     fn settings(&self) -> Arc<TopicSettings> {
@@ -85,6 +99,7 @@ impl TopicActor {
             durability: self.config.durability,
             dedup_window_ms: self.config.dedup_window_ms,
             records_max: self.config.records_max,
+            when_full: self.config.when_full,
             record_bytes_max: self.config.record_bytes_max,
         })
     }
@@ -93,6 +108,7 @@ impl TopicActor {
         Retention {
             age_ms: self.config.retention_ms,
             bytes: self.config.retention_bytes,
+            before: None,
         }
     }
 
@@ -144,7 +160,7 @@ impl TopicActor {
         self.start_missing(ctx);
         let (ready, receiver) = oneshot::channel();
         self.waiting.push(ready);
-        self.partition_ready();
+        self.partition_ready(ctx);
         receiver
     }
 
@@ -155,7 +171,7 @@ impl TopicActor {
     }
 
     /// Lists the topic when its last partition is ready; later readiness is a change of it.
-    fn partition_ready(&mut self) {
+    fn partition_ready(&mut self, ctx: &mut Context<Self>) {
         if self.parts.iter().any(|part| !part.ready) {
             return;
         }
@@ -164,6 +180,7 @@ impl TopicActor {
             topic.set_partitions(refs);
             topic.set_config(self.config.clone());
             self.tell_hubs(topic);
+            self.tell_groups(topic);
         } else {
             let stored = &self.stored;
             let topic = Arc::new(Topic::new(
@@ -174,6 +191,7 @@ impl TopicActor {
                 refs,
             ));
             self.topic = Some(topic.clone());
+            self.start_kept_groups(&topic, ctx);
             self.broker.do_send(TopicReady(topic));
         }
         for waiting in self.waiting.drain(..) {
@@ -198,6 +216,9 @@ impl Actor for TopicActor {
             }
         }
         self.start_missing(ctx);
+        if let Some(topic) = self.topic.clone() {
+            self.adopt_groups(&topic, ctx);
+        }
     }
 }
 
@@ -209,7 +230,7 @@ pub struct PartitionReady(pub PartitionId);
 impl Handler<PartitionReady> for TopicActor {
     type Result = ();
 
-    fn handle(&mut self, PartitionReady(id): PartitionReady, _: &mut Self::Context) {
+    fn handle(&mut self, PartitionReady(id): PartitionReady, ctx: &mut Self::Context) {
         let retention = self.retention();
         if let Some(part) = self.parts.get_mut(id.0 as usize) {
             part.ready = true;
@@ -223,7 +244,7 @@ impl Handler<PartitionReady> for TopicActor {
             // Who follows this one must not wait for the others, which may never come.
             self.tell_hubs(topic);
         }
-        self.partition_ready();
+        self.partition_ready(ctx);
     }
 }
 
@@ -307,6 +328,7 @@ impl Handler<CloseTopic> for TopicActor {
                 addr.do_send(Close);
             }
         }
+        self.close_groups();
         ctx.stop();
     }
 }
@@ -323,6 +345,7 @@ pub struct Sentinel(Option<Watched>);
 enum Watched {
     Partition(Addr<TopicActor>, PartitionId),
     Topic(Addr<BrokerActor>, String),
+    Group(Addr<TopicActor>, String),
 }
 
 impl Sentinel {
@@ -334,6 +357,18 @@ impl Sentinel {
     /// Watches a topic for the broker.
     pub fn topic(owner: Addr<BrokerActor>, name: String) -> Self {
         Self(Some(Watched::Topic(owner, name)))
+    }
+
+    /// Watches a group for its topic.
+    pub fn group(owner: Addr<TopicActor>, name: String) -> Self {
+        Self(Some(Watched::Group(owner, name)))
+    }
+
+    /// Another actor owns the group from now on.
+    pub fn group_owner(&mut self, owner: Addr<TopicActor>) {
+        if let Some(Watched::Group(_, name)) = self.0.take() {
+            self.0 = Some(Watched::Group(owner, name));
+        }
     }
 
     /// The end that comes is meant.
@@ -354,6 +389,7 @@ impl Drop for Sentinel {
         match self.0.take() {
             Some(Watched::Partition(owner, id)) => owner.do_send(PartitionDied(id)),
             Some(Watched::Topic(owner, name)) => owner.do_send(TopicDied(name)),
+            Some(Watched::Group(owner, name)) => owner.do_send(GroupDied(name)),
             None => {}
         }
     }

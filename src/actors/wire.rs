@@ -258,6 +258,29 @@ pub fn encode_batches(
     }
 }
 
+/// Says which records of `batches` before `next` had not expired, as runs of offsets that follow each other.
+pub fn sent_runs(batches: &[Batch], now: Timestamp, next: Offset, mut run: impl FnMut(Offset, Offset)) {
+    let mut open: Option<(Offset, Offset)> = None;
+    for batch in batches {
+        for (offset, parts) in batch.iter().take_while(|(offset, _)| *offset < next) {
+            if is_expired(&parts, batch.timestamp, now) {
+                continue;
+            }
+            match &mut open {
+                Some((_, end)) if *end == offset => *end = offset.plus(1),
+                _ => {
+                    if let Some((from, end)) = open.replace((offset, offset.plus(1))) {
+                        run(from, end);
+                    }
+                }
+            }
+        }
+    }
+    if let Some((from, end)) = open {
+        run(from, end);
+    }
+}
+
 /// Encodes records that are given to live subscribers only: they have no offset.
 pub fn encode_transient(prefix: &MessagePrefix, batch: &Batch, format: Format) -> Bytes {
     let mut frames = FrameBuffer::new(format, batch.records.len() + MESSAGE_OVERHEAD_BYTES);

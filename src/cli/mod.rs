@@ -1,10 +1,12 @@
-//! The commands: `serve`, `pub`, `sub`, `topic`, `bench` and `completions`.
+//! The commands: `serve`, `pub`, `sub`, `topic`, `group`, `bench` and `completions`.
 //!
 //! Data goes to standard output as NDJSON, everything else to standard error. Exit code 0 is success,
 //! 1 failure, 2 wrong usage; a reader that goes away (`| head`) is success.
 
 mod address;
+mod api;
 mod bench;
+mod group;
 mod input;
 mod json_array;
 mod publish;
@@ -101,6 +103,9 @@ enum Command {
     /// List, create, describe, configure and delete topics
     #[command(after_help = topic::EXAMPLES)]
     Topic(topic::TopicArgs),
+    /// List, describe, seek, redrive and delete the groups of a topic
+    #[command(after_help = group::EXAMPLES)]
+    Group(group::GroupArgs),
     /// Measure a broker, also against a bare server that has no broker in it
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
@@ -129,6 +134,7 @@ pub fn main() -> ExitCode {
             runtime().and_then(|runtime| runtime.block_on(subscribe::run(args)))
         }
         Some(Command::Topic(args)) => topic::run(&args),
+        Some(Command::Group(args)) => group::run(&args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Completions { shell }) => completions(shell),
     };

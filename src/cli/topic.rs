@@ -9,6 +9,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::{
     Failure,
     address::ServerArgs,
+    api::{Api, path, unreadable},
     table::{Table, bytes, thousands},
 };
 
@@ -22,9 +23,6 @@ Examples:
   callboard topic delete orders
 
 Tables on a terminal, NDJSON elsewhere.";
-
-/// Longest answer that is read, bytes.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct TopicArgs {
@@ -131,25 +129,12 @@ struct TopicList<'a> {
     topics: Vec<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Problem {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    detail: String,
-}
-
 /// Does one thing with topics.
 ///
 /// # Errors
 /// [`Failure`] carries the broker's reason.
 pub(crate) fn run(args: &TopicArgs) -> Result<(), Failure> {
-    let api = Api {
-        base: format!("{}/api/v1/topics", args.server.http()?),
-        server: &args.server,
-    };
+    let api = Api::topics(&args.server)?;
     match &args.command {
         Command::List => list(&api.call("GET", "", None)?),
         Command::Create { name, config } => {
@@ -169,80 +154,6 @@ pub(crate) fn run(args: &TopicArgs) -> Result<(), Failure> {
         }
         Command::Delete { name } => api.call("DELETE", &path(name), None).map(|_| ()),
     }
-}
-
-/// A name as a path: what is not of a topic's alphabet is escaped, and the broker says that it is none.
-fn path(name: &str) -> String {
-    let mut path = String::from("/");
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'$' => {
-                path.push(char::from(byte))
-            }
-            _ => path.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    path
-}
-
-struct Api<'a> {
-    base: String,
-    server: &'a ServerArgs,
-}
-
-impl Api<'_> {
-    fn call(&self, method: &str, path: &str, body: Option<&Map<String, Value>>) -> Result<String, Failure> {
-        let text = body.map(|body| serde_json::to_string(body).expect("a JSON object is written as JSON"));
-        let (status, answer) = request(method, &format!("{}{path}", self.base), text)
-            .map_err(|error| self.server.hint(&error))?;
-        if (200..300).contains(&status) {
-            return Ok(answer);
-        }
-        match serde_json::from_str::<Problem>(&answer) {
-            Ok(problem) if !problem.code.is_empty() => {
-                let text = if problem.detail.is_empty() {
-                    problem.title
-                } else {
-                    problem.detail
-                };
-                Err(Failure::new(format!("{}: {text}", problem.code)))
-            }
-            _ => Err(Failure::new(format!(
-                "the server answered HTTP {status}; is it a Callboard?"
-            ))),
-        }
-    }
-}
-
-/// One HTTP request; status and body of the answer.
-///
-/// # Errors
-/// No answer came; the text says why.
-pub(super) fn request(method: &str, url: &str, body: Option<String>) -> Result<(u16, String), ureq::Error> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(std::time::Duration::from_secs(30)))
-        .build()
-        .into();
-    let request = ureq::http::Request::builder()
-        .method(method)
-        .uri(url)
-        .header("content-type", "application/json")
-        .body(body.unwrap_or_default())?;
-    let mut response = agent.run(request)?;
-    let status = response.status().as_u16();
-    let text = response
-        .body_mut()
-        .with_config()
-        .limit(ANSWER_BYTES_MAX)
-        .read_to_string()?;
-    Ok((status, text))
-}
-
-fn unreadable(error: &serde_json::Error) -> Failure {
-    Failure::new(format!(
-        "the server's answer cannot be read ({error}); is it a Callboard of this version?"
-    ))
 }
 
 fn list(answer: &str) -> Result<(), Failure> {
@@ -323,11 +234,5 @@ mod tests {
             ("durability".to_owned(), Value::from("os"))
         );
         assert!(parse_setting("ttl_ms").is_err());
-    }
-
-    #[test]
-    fn name_cannot_leave_its_place_in_the_path() {
-        assert_eq!(path("orders.eu-1"), "/orders.eu-1");
-        assert_eq!(path("a/../b?c"), "/a%2F..%2Fb%3Fc");
     }
 }

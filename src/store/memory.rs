@@ -94,11 +94,16 @@ impl State {
     }
 
     fn apply_retention(&mut self, now: Timestamp) {
-        let Retention { age_ms, bytes } = self.retention;
-        if age_ms.is_some() || bytes.is_some() {
+        let Retention {
+            age_ms,
+            bytes,
+            before,
+        } = self.retention;
+        if age_ms.is_some() || bytes.is_some() || before.is_some() {
             self.drop_while(|state, batch| {
                 bytes.is_some_and(|bytes_max| state.bytes > bytes_max)
                     || age_ms.is_some_and(|age_ms| now.since(batch.timestamp) > age_ms)
+                    || before.is_some_and(|before| batch.next_offset() <= before)
             });
         }
     }

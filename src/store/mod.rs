@@ -47,6 +47,16 @@ pub enum Durability {
     Fsync,
 }
 
+impl From<callboard_core::topic::Durability> for Durability {
+    fn from(durability: callboard_core::topic::Durability) -> Self {
+        match durability {
+            callboard_core::topic::Durability::Memory => Self::Memory,
+            callboard_core::topic::Durability::Os => Self::Os,
+            callboard_core::topic::Durability::Fsync => Self::Fsync,
+        }
+    }
+}
+
 /// A topic as it is kept: everything that must survive a restart besides its records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTopic {
@@ -238,6 +248,9 @@ pub struct Retention {
     pub age_ms: Option<u64>,
     /// The oldest records beyond this size may go.
     pub bytes: Option<u64>,
+    /// Records before this offset may go, because a later one says all that they said. Nothing is laid
+    /// down early for its sake.
+    pub before: Option<Offset>,
 }
 
 /// The committed records of one partition. Shared by all threads.

@@ -11,7 +11,7 @@ use actix_web::{
 use super::{
     assets, health, metrics, openapi,
     problem::Problem,
-    rest::{messages, sessions, topics},
+    rest::{groups, messages, sessions, topics},
     sse,
 };
 
@@ -53,6 +53,12 @@ fn table() -> Vec<Endpoint> {
         Endpoint::at("/api/v1/topics/{topic}/partitions/{partition}/messages")
             .on(Method::GET, messages::read),
         Endpoint::at("/api/v1/topics/{topic}/events").on(Method::GET, sse::events),
+        Endpoint::at("/api/v1/topics/{topic}/groups").on(Method::GET, groups::list),
+        Endpoint::at("/api/v1/topics/{topic}/groups/{group}")
+            .on(Method::GET, groups::get)
+            .on(Method::DELETE, groups::delete),
+        Endpoint::at("/api/v1/topics/{topic}/groups/{group}/offsets").on(Method::POST, groups::seek),
+        Endpoint::at("/api/v1/topics/{topic}/groups/{group}/redrive").on(Method::POST, groups::redrive),
         Endpoint::at("/api/v1/sessions").on(Method::GET, sessions::list),
         Endpoint::at("/api/v1/sessions/{session}").on(Method::DELETE, sessions::delete),
     ]

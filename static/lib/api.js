@@ -59,6 +59,15 @@ export async function listTopics() {
 export const getTopic = (topic) => json("GET", topicPath(topic));
 export const createTopic = (config) => json("POST", "/topics", config);
 export const deleteTopic = (topic) => json("DELETE", topicPath(topic));
+const groupPath = (topic, group) => `${topicPath(topic)}/groups/${encodeURIComponent(group)}`;
+
+export const listGroups = async (topic) => (await json("GET", `${topicPath(topic)}/groups`)).groups;
+export const getGroup = (topic, group) => json("GET", groupPath(topic, group));
+export const deleteGroup = (topic, group) => json("DELETE", groupPath(topic, group));
+/** `from` as in a subscribe: `earliest`, `latest`, `{time}` or `{offsets}`; resolves to the group as it is then. */
+export const seekGroup = (topic, group, from) => json("POST", `${groupPath(topic, group)}/offsets`, { from });
+/** Moves the group's dead letters back; resolves to `{redriven, dead_letters}`. */
+export const redriveGroup = (topic, group) => json("POST", `${groupPath(topic, group)}/redrive`, {});
 export const listSessions = async () => (await json("GET", "/sessions")).sessions;
 export const endSession = (id) => json("DELETE", `/sessions/${encodeURIComponent(id)}`);
 

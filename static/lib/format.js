@@ -64,6 +64,17 @@ export function duration(ms, parts = 1) {
   return words.length === 0 ? `${Math.max(0, Math.round(ms))} ms` : words.join(" ");
 }
 
+/** How far behind something is, short enough for a table: `0 s`, `420 ms`, `4.1 s`, `3 min 20 s`, `5 h 10 min`, `2 d 3 h`. */
+export function span(ms) {
+  if (ms <= 0) return "0 s";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 59950) return `${tenth.format(ms / 1000)} s`;
+  const seconds = Math.round(ms / 1000);
+  const [size, unit, lesser, less] = seconds < 3600 ? [60, "min", 1, "s"] : seconds < 86400 ? [3600, "h", 60, "min"] : [86400, "d", 3600, "h"];
+  const rest = Math.floor((seconds % size) / lesser);
+  return `${Math.floor(seconds / size)} ${unit}${rest === 0 ? "" : ` ${rest} ${less}`}`;
+}
+
 export const ago = (ms, now = Date.now()) => (now - ms < 2000 ? "just now" : `${duration(now - ms)} ago`);
 
 /** A small stable number for a key, 0 to 7: records of one key have one colour. Not the broker's partition hash. */

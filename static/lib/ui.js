@@ -95,13 +95,13 @@ const MEANING = {
   replicated: "On more than one machine before it is acknowledged or shown",
 };
 
-/** A line of the last points of `of(point)`, scaled to its own highest. */
-export function Sparkline({ points, of, label }) {
+/** A line of the last `most` points of `of(point)`, scaled to its own highest. */
+export function Sparkline({ points, of, label, most = 60 }) {
   const width = 240;
   const height = 30;
-  const last = points.slice(-60);
+  const last = points.slice(-most);
   const top = Math.max(1, ...last.map(of));
-  const step = width / 59;
+  const step = width / (most - 1);
   const x0 = width - (last.length - 1) * step;
   const path = last.map((point, index) => `${(x0 + index * step).toFixed(1)},${(height - 2 - (of(point) / top) * (height - 4)).toFixed(1)}`);
   return html`

@@ -21,7 +21,7 @@ function ConnectionState({ connection }) {
 
 export function Header({ connection, view, onHelp }) {
   const shown = useSignal(theme);
-  const current = (name) => (view === name || (name === "overview" && view === "topic") ? "page" : null);
+  const current = (name) => (view === name || (name === "overview" && (view === "topic" || view === "group")) ? "page" : null);
   return html`
     <header class="top">
       <a class="brand" href="#/" aria-label="Callboard, to the topics">

@@ -9,7 +9,7 @@ import { theme } from "../lib/theme.js";
 
 const HEIGHT = 118;
 /** Steps of an axis of records: whole ones. */
-const RECORD_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+export const RECORD_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 /** Steps of an axis of bytes: powers of two, so that its labels are round. */
 const BYTE_STEPS = Array.from({ length: 42 }, (_, power) => 2 ** power);
 
@@ -32,7 +32,7 @@ function options(style, width, { of, show, steps, least }) {
   };
 }
 
-function Chart({ label, points, value, of, show, steps, least }) {
+export function Chart({ label, points, value, of, show, steps, least }) {
   const place = useRef(null);
   const plot = useRef(null);
   const shown = useSignal(theme);

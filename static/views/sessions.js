@@ -1,41 +1,17 @@
 // Who is connected, as on the sign-in sheet at the stage door.
 
-import { useEffect, useState } from "../vendor/preact-hooks.js";
+import { useState } from "../vendor/preact-hooks.js";
 import { Dialog, Notice, Trouble, html, say, useSignal } from "../lib/ui.js";
 import * as api from "../lib/api.js";
 import * as format from "../lib/format.js";
+import { usePolled } from "../lib/poll.js";
 import { topicHash } from "../lib/place.js";
 
 const POLL_MS = 2000;
 
-/** The sessions, asked for again while the page is looked at: `{list, error}`. */
-function useSessions(connection) {
-  const [answer, setAnswer] = useState({ list: null, error: null });
-  const [asked, setAsked] = useState(0);
-  const opened = useSignal(connection.opened);
-  useEffect(() => {
-    let isGone = false;
-    let timer = 0;
-    const ask = async () => {
-      try {
-        const list = document.hidden ? null : await api.listSessions();
-        if (!isGone && list) setAnswer({ list, error: null });
-      } catch (error) {
-        if (!isGone) setAnswer((now) => ({ ...now, error }));
-      }
-      if (!isGone) timer = setTimeout(ask, POLL_MS);
-    };
-    ask();
-    return () => {
-      isGone = true;
-      clearTimeout(timer);
-    };
-  }, [asked, opened]);
-  return { ...answer, askAgain: () => setAsked((count) => count + 1) };
-}
-
 export function Sessions({ connection }) {
-  const { list, error, askAgain } = useSessions(connection);
+  const opened = useSignal(connection.opened);
+  const { value: list, error, askAgain } = usePolled(api.listSessions, opened, POLL_MS);
   const mine = useSignal(connection.state).welcome?.session ?? null;
   const [doomed, setDoomed] = useState(null);
   const end = async () => {

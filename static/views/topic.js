@@ -1,4 +1,4 @@
-// One topic: the picture of its records as they travel, the records themselves, its partitions, and a slip to publish with.
+// One topic: the picture of its records as they travel, the records themselves, its groups and partitions, and a slip to publish with.
 
 import { useEffect, useMemo, useState } from "../vendor/preact-hooks.js";
 import { Notice, Rate, Stamp, html, useSignal } from "../lib/ui.js";
@@ -10,6 +10,7 @@ import { Feed } from "../lib/feed.js";
 import { useKeys } from "../lib/keys.js";
 import { isSame, recordHash, topicHash } from "../lib/place.js";
 import { DeleteTopic } from "./delete.js";
+import { GroupSum, Groups, goToGroups, useGroups } from "./groups.js";
 import { Partitions } from "./partitions.js";
 import { Picture } from "./picture.js";
 import { Publish } from "./publish.js";
@@ -90,19 +91,22 @@ function useOpened(feed, name, asked, go) {
 function Board({ connection, topic, asked, go }) {
   const { feed, stage } = useFeed(connection, topic);
   const opened = useOpened(feed, topic.name, asked, go);
+  const groups = useGroups(topic.name);
   const [doomed, setDoomed] = useState(null);
   useKeys({
+    "g g": ["Go to the topic's groups", goToGroups],
     Escape: ["Close the record", opened.close],
     p: ["Write a record", () => document.querySelector("#publish-payload")?.focus()],
   });
   const isOpen = opened.record !== null || opened.error !== null;
   return html`
-    <${Head} topic=${topic} onDelete=${() => setDoomed(topic)} />
+    <${Head} topic=${topic} groups=${groups.list} onDelete=${() => setDoomed(topic)} />
     <div class="topic-grid">
       <${Picture} feed=${feed} stage=${stage} topic=${topic} onPick=${opened.open} />
       <${Rates} topic=${topic} />
       <div class="topic-main">
         <${Records} feed=${feed} topic=${topic} opened=${opened.record} onOpen=${opened.open} />
+        <${Groups} topic=${topic} groups=${groups} />
         <${Partitions} topic=${topic} />
       </div>
       <div class="topic-side">
@@ -121,7 +125,7 @@ const CONFIG_WORDS = {
   temporary: (value) => (value ? "deleted with its last subscriber" : null),
 };
 
-function Head({ topic, onDelete }) {
+function Head({ topic, groups, onDelete }) {
   const config = topic.config ?? {};
   const words = Object.entries(CONFIG_WORDS)
     .filter(([field]) => config[field] !== undefined && config[field] !== null)
@@ -134,6 +138,7 @@ function Head({ topic, onDelete }) {
         <span><b><${Rate} value=${topic.measured.records} /></b> in</span>
         <span><b>${format.count(recordsKept(topic))}</b> ${recordsKept(topic) === 1 ? "record" : "records"} kept${recordsEver(topic) > recordsKept(topic) ? ` of ${format.count(recordsEver(topic))}` : ""}</span>
         <span><b>${format.bytes(bytesKept(topic))}</b></span>
+        <${GroupSum} list=${groups} />
         ${words.map((one) => html`<span key=${one}>${one}</span>`)}
       </p>
       <div class="board-tools"><button type="button" class="on-board" onClick=${onDelete}>Delete</button></div>

@@ -4,13 +4,9 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::mpsc,
-    time::Duration,
 };
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_callboard");
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::process::{PROGRAM, launch, serve_on};
 
 /// A broker of its own, killed when it is dropped.
 struct Broker {
@@ -20,27 +16,7 @@ struct Broker {
 
 impl Broker {
     fn start(listen: &str, data: &Path) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["serve", "--listen", listen, "--data"])
-            .arg(data)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, receiver) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if let Some((_, rest)) = line.split_once("http://") {
-                    let address: String = rest
-                        .chars()
-                        .take_while(|&letter| letter != '/' && letter != ' ')
-                        .collect();
-                    // The test may be over.
-                    let _ = sender.send(address);
-                }
-            }
-        });
-        let address = receiver.recv_timeout(PATIENCE).unwrap();
+        let (child, address) = launch(&mut serve_on(listen, data, &[""; 0]));
         Self { child, address }
     }
 
@@ -328,6 +304,44 @@ fn bench_measures_both_servers_and_prints_a_ratio() {
     for line in String::from_utf8(output.stdout).unwrap().lines() {
         let sample: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(sample["count"].as_u64().unwrap() > 0, "{line}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn bench_of_groups_counts_what_the_broker_counts_and_prints_the_ratio_to_ingest() {
+    let directory = tempfile::tempdir().unwrap();
+    for (kind, more) in [
+        ("queue", ["--workers", "3"].as_slice()),
+        (
+            "group",
+            &["--members", "3", "--partitions", "4", "--commit-every", "10"],
+        ),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["bench", kind, "--publishers", "2", "--in-flight", "32"])
+            .args([
+                "--credit",
+                "64",
+                "--backlog",
+                "500",
+                "--seconds",
+                "0.5",
+                "--ndjson",
+            ])
+            .args(more)
+            .arg("--data")
+            .arg(directory.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("to ingest"), "{said}");
+        let samples = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(samples.lines().count(), 2, "{samples}");
+        for line in samples.lines() {
+            let sample: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(sample["count"].as_u64().unwrap() > 0, "{line}");
+        }
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -3,6 +3,7 @@
 
 mod cli;
 mod faults;
+mod groups;
 mod process;
 mod protocol_doc;
 mod protocol_live;

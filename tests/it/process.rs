@@ -1,6 +1,7 @@
 //! A broker process that a test may stop, kill and start again.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -10,6 +11,8 @@ use std::{
 
 use crate::socket::Socket;
 
+/// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_callboard");
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,18 +25,7 @@ pub struct Broker {
 impl Broker {
     /// Starts one on a data directory, with more options of `serve`.
     pub fn start(data: &Path, options: &[&str]) -> Self {
-        let mut child = serve(data, options).stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (say, said) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if let Some((_, address)) = line.split_once("http://") {
-                    // The test may be over.
-                    let _ = say.send(address.trim_end_matches('/').to_owned());
-                }
-            }
-        });
-        let address = said.recv_timeout(PATIENCE).unwrap();
+        let (child, address) = launch(&mut serve(data, options));
         Self { child, address }
     }
 
@@ -86,15 +78,39 @@ impl Drop for Broker {
     }
 }
 
-/// The command that starts a broker.
+/// The command that starts a broker on a free port.
 pub fn serve(data: &Path, options: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    serve_on("127.0.0.1:0", data, options)
+}
+
+/// The command that starts a broker.
+pub fn serve_on<O: AsRef<OsStr>>(listen: &str, data: &Path, options: &[O]) -> Command {
+    let mut command = Command::new(PROGRAM);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .args(["serve", "--listen", listen, "--data"])
         .arg(data)
         .args(options)
         .stdin(Stdio::null());
     command
+}
+
+/// Starts a broker and waits until it says where it listens, as `host:port`.
+pub fn launch(command: &mut Command) -> (Child, String) {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (say, said) = mpsc::channel();
+    // Read to its end, or the broker would stand still once the pipe is full.
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("http://") {
+                let end = rest.find(|letter: char| letter == '/' || letter.is_whitespace());
+                // The test may be over.
+                let _ = say.send(rest[..end.unwrap_or(rest.len())].to_owned());
+            }
+        }
+    });
+    let address = said.recv_timeout(PATIENCE).unwrap();
+    (child, address)
 }
 
 /// Lets this process open as many files as it may; returns how many.

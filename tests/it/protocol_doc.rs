@@ -1,11 +1,11 @@
 //! Holds `docs/protocol.md` against the code: what it shows can be read, and what it lists is so.
 
 use callboard_protocol::{
-    Epoch, ErrorCode, FrameId, Offset, PartitionId, Timestamp, TopicName,
+    Epoch, ErrorCode, FrameId, GroupMode, GroupName, Offset, PartitionId, Timestamp, TopicName,
     client::ClientFrame,
     error::Refusal,
     limits,
-    server::{self, MessageFields, MessagePrefix, RecordResult, ServerFrame, Stored},
+    server::{self, Lease, MessageFields, MessagePrefix, RecordResult, ServerFrame, Stored},
 };
 use serde_json::Value;
 
@@ -62,39 +62,42 @@ fn table(header: &str) -> Vec<Vec<&'static str>> {
         .collect()
 }
 
-/// Who says that a client frame of the document cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refuser {
-    /// The decoder: whatever stands in the frame, the answer is the same.
-    Decoder,
-    /// The broker, which knows what is there.
-    Broker,
-}
+/// Whether the broker answers frames of groups as the document says.
+pub const HAS_GROUPS: bool = false;
 
-/// What the document says is not in this version yet: how the row begins, the answer, and who gives it.
-pub fn later(frame: &Value) -> Option<(&'static str, ErrorCode, Refuser)> {
-    use Refuser::{Broker, Decoder};
+/// What the document says is not in this version yet: how the row begins, and the answer.
+pub fn later(frame: &Value) -> Option<(&'static str, ErrorCode)> {
     let has = |field: &str| frame.get(field).is_some();
     let is = |name: &str| frame["type"] == name;
-    let ack = frame["ack"].as_str().unwrap_or_default();
     if is("publish") && has("exchange") {
-        Some(("`publish` with `exchange`", ErrorCode::ExchangeNotFound, Decoder))
+        Some(("`publish` with `exchange`", ErrorCode::ExchangeNotFound))
     } else if is("publish") && ["delay_ms", "deliver_at", "notify"].into_iter().any(has) {
-        Some(("`publish` with `delay_ms`", ErrorCode::InvalidArgument, Decoder))
-    } else if is("publish") && ["delivered", "processed"].contains(&ack) {
-        Some(("`publish` with `ack`", ErrorCode::InvalidArgument, Broker))
-    } else if is("subscribe") && has("group") {
-        Some(("`subscribe` with `group`", ErrorCode::InvalidArgument, Broker))
-    } else if (is("unsubscribe") || is("credit") || is("commit") || is("release")) && has("group") {
-        Some(("`unsubscribe`, `credit`", ErrorCode::NotSubscribed, Broker))
-    } else if ["ack", "nack", "extend"].into_iter().any(is) {
-        Some(("frames `ack`", ErrorCode::UnknownDelivery, Broker))
+        Some(("`publish` with `delay_ms`", ErrorCode::InvalidArgument))
     } else if is("declare") && has("exchange") {
-        Some(("`declare` with `exchange`", ErrorCode::InvalidArgument, Decoder))
+        Some(("`declare` with `exchange`", ErrorCode::InvalidArgument))
     } else if ["bind", "unbind", "auth"].into_iter().any(is) {
-        Some(("frames `bind`", ErrorCode::UnknownType, Decoder))
+        Some(("frames `bind`", ErrorCode::UnknownType))
     } else {
         None
+    }
+}
+
+/// What a broker refuses to a session that sends the document's frames one after the other, and nothing else:
+/// it commits to a group that it has left, and settles deliveries that nobody gave it.
+pub fn refused(frame: &Value) -> Option<ErrorCode> {
+    if let Some((_, code)) = later(frame) {
+        return Some(code);
+    }
+    let in_group = frame.get("group").is_some();
+    match frame["type"].as_str().unwrap_or_default() {
+        "commit" | "release" => Some(ErrorCode::NotSubscribed),
+        "ack" | "nack" | "extend" => Some(ErrorCode::UnknownDelivery),
+        // Its worker is the session itself, which does not ack it.
+        "publish" if HAS_GROUPS && frame["ack"] == "processed" => Some(ErrorCode::Timeout),
+        "publish" if frame["ack"] == "processed" => Some(ErrorCode::InvalidArgument),
+        "subscribe" if in_group && !HAS_GROUPS => Some(ErrorCode::InvalidArgument),
+        "unsubscribe" if in_group && !HAS_GROUPS => Some(ErrorCode::NotSubscribed),
+        _ => None,
     }
 }
 
@@ -113,7 +116,7 @@ fn every_client_frame_of_the_document_is_read_or_refused_as_it_says() {
     for Example { line, text, .. } in client_frames() {
         let frame: Value = serde_json::from_str(text).unwrap();
         let expected = later(&frame);
-        if let Some((begin, code, _)) = expected {
+        if let Some((begin, code)) = expected {
             let row = rows.iter().find(|row| row[0].starts_with(begin)).expect(begin);
             assert!(
                 row[1].contains(&format!("`{code}`")),
@@ -121,9 +124,7 @@ fn every_client_frame_of_the_document_is_read_or_refused_as_it_says() {
                 row[1]
             );
         }
-        let expected = expected
-            .filter(|(_, _, refuser)| *refuser == Refuser::Decoder)
-            .map(|(_, code, _)| code);
+        let expected = expected.map(|(_, code)| code);
         let id = |id: Option<FrameId>| serde_json::to_value(id).unwrap();
         let (found, carried) = match ClientFrame::decode(text) {
             Ok(frame) => (None, id(frame.id)),
@@ -198,6 +199,107 @@ fn the_document_shows_frames_as_they_are_written() {
         write(&|buffer| at(3).message(buffer, Some(Offset(17)), Timestamp(1_795_146_000_123), &message)),
         write(&|buffer| server::error(buffer, Some(&id(3)), &refusal, None)),
     ];
+    for frame in written {
+        let frame = String::from_utf8(frame).unwrap();
+        assert!(
+            DOCUMENT.lines().any(|line| line == frame),
+            "not in the document: {frame}"
+        );
+    }
+}
+
+#[test]
+fn the_document_shows_frames_of_groups_as_they_are_written() {
+    let (orders, jobs) = (
+        TopicName::parse("orders").unwrap(),
+        TopicName::parse("jobs").unwrap(),
+    );
+    let (billing, workers) = (
+        GroupName::parse("billing").unwrap(),
+        GroupName::parse("workers").unwrap(),
+    );
+    let at = Timestamp(1_795_146_000_123);
+    let fields = |key, payload| MessageFields {
+        key,
+        headers: None,
+        payload,
+        binary: false,
+    };
+    let positions = |first, second: (u32, u64)| {
+        [
+            (PartitionId(0), Offset(first)),
+            (PartitionId(second.0), Offset(second.1)),
+        ]
+        .into()
+    };
+    let frames = [
+        ServerFrame::SubscribedGroup {
+            id: Some(&FrameId::Number(6)),
+            topic: &orders,
+            group: &billing,
+            mode: GroupMode::Partitioned,
+            epoch: &Epoch("k3f9".into()),
+            offsets: &positions(12, (1, 4)),
+            recovered: true,
+        },
+        ServerFrame::Assigned {
+            topic: &orders,
+            group: &billing,
+            generation: 5,
+            offsets: &positions(12, (2, 0)),
+        },
+        ServerFrame::Revoked {
+            topic: &orders,
+            group: &billing,
+            generation: 6,
+            partitions: &[PartitionId(2)],
+            grace_ms: 1000,
+        },
+        ServerFrame::Unsubscribed {
+            topic: "orders",
+            group: Some(&billing),
+            reason: "group_deleted",
+        },
+    ];
+    let mut written: Vec<Vec<u8>> = Vec::new();
+    let mut write = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut buffer = Vec::new();
+        write(&mut buffer);
+        written.push(buffer);
+    };
+    for frame in &frames {
+        write(&|buffer| frame.push(buffer));
+    }
+    let first = PartitionId(0);
+    let owned = fields(Some("c42"), br#"{"total":12}"#);
+    write(&|buffer| {
+        MessagePrefix::for_group(&orders, &billing, first).message(buffer, Some(Offset(12)), at, &owned);
+    });
+    let lease = Lease {
+        delivery: 991,
+        attempt: 1,
+        lease_ms: 30_000,
+    };
+    let job = fields(None, b"[6,7]");
+    write(&|buffer| {
+        MessagePrefix::for_group(&jobs, &workers, first).leased(buffer, Offset(3), at, &job, lease);
+    });
+    let stored = Stored {
+        offset: Offset(3),
+        duplicate: false,
+        durability: "fsync",
+    };
+    let id = FrameId::Number(4);
+    write(&|buffer| {
+        MessagePrefix::new(&jobs, first).published_result(buffer, &id, &stored, br#"{"product":42}"#);
+    });
+    let timeout = Refusal::new(ErrorCode::Timeout, "no group has processed the record yet");
+    let timeout = timeout.with_place(first, Offset(3));
+    write(&|buffer| server::error(buffer, Some(&id), &timeout, None));
+    let code = ErrorCode::LeaseExpired;
+    let late = Refusal::new(code, "the lease of delivery 991 has ended");
+    let settled = FrameId::Number(12);
+    write(&|buffer| server::error_failed(buffer, Some(&settled), &late, &[(991, code)]));
     for frame in written {
         let frame = String::from_utf8(frame).unwrap();
         assert!(

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     process::Broker,
-    protocol_doc::{DOCUMENT, Example, client_frames, examples, later},
+    protocol_doc::{DOCUMENT, Example, HAS_GROUPS, client_frames, examples, refused},
     socket::{Incoming, Socket, request},
 };
 
@@ -13,7 +13,7 @@ const SUBPROTOCOLS: [&str; 2] = ["callboard.v1.json", "callboard.v1.ndjson"];
 
 /// What answers a client frame of the document; `None` for one that is not answered when all is well.
 fn expected(frame: &Value) -> Option<&'static str> {
-    if later(frame).is_some() {
+    if refused(frame).is_some() {
         return Some("error");
     }
     frame.get("id")?;
@@ -32,9 +32,9 @@ fn assert_answers(answer: &Value, example: &Example<'_>, frame: &Value) {
     let line = example.line;
     assert_eq!(answer["type"].as_str(), expected(frame), "line {line}: {answer}");
     assert_eq!(answer.get("id"), frame.get("id"), "line {line}: {answer}");
-    if let Some((_, code, _)) = later(frame) {
+    if let Some(code) = refused(frame) {
         assert_eq!(answer["code"], code.to_string(), "line {line}: {answer}");
-        assert_eq!(answer["retryable"], false, "line {line}: {answer}");
+        assert_eq!(answer["retryable"], code.is_retryable(), "line {line}: {answer}");
     } else if let Some(topic) = frame.get("topic").filter(|_| answer["type"] != "ok") {
         assert_eq!(&answer["topic"], topic, "line {line}: {answer}");
     }
@@ -49,6 +49,17 @@ fn declare_first(client: &mut Socket) {
     assert_eq!(client.ask(declare.text)["type"], "ok");
 }
 
+/// The next frame that answers one; what is published reaches the subscriptions on its way, and members are told
+/// what is theirs.
+fn answer(client: &mut Socket) -> Value {
+    let frames = std::iter::repeat_with(|| client.frame());
+    let mut answers = frames.filter(|frame| {
+        let unasked = ["message", "assigned", "revoked"];
+        !unasked.contains(&frame["type"].as_str().unwrap())
+    });
+    answers.next().unwrap()
+}
+
 #[test]
 fn every_client_frame_of_the_document_is_answered_as_it_says() {
     for subprotocol in SUBPROTOCOLS {
@@ -61,11 +72,11 @@ fn every_client_frame_of_the_document_is_answered_as_it_says() {
             let frame: Value = serde_json::from_str(example.text).unwrap();
             client.send(example.text);
             if expected(&frame).is_some() {
-                assert_answers(&client.frame(), &example, &frame);
+                assert_answers(&answer(&mut client), &example, &frame);
             }
             // Nothing more came, neither a second answer nor one to a frame that gets none.
             client.send(r#"{"type":"ping","id":"fence"}"#);
-            let fence = client.frame();
+            let fence = answer(&mut client);
             assert_eq!(
                 (&fence["type"], &fence["id"]),
                 (&json!("pong"), &json!("fence")),
@@ -93,9 +104,7 @@ fn all_client_frames_of_the_document_in_one_ndjson_message_are_each_answered() {
     let answered = frames.iter().filter(|frame| expected(frame).is_some());
     let mut answers: Vec<Value> = Vec::new();
     for _ in answered {
-        // What was published reaches the subscriptions on its way.
-        let frames = std::iter::repeat_with(|| client.frame());
-        answers.extend(frames.skip_while(|frame| frame["type"] == "message").take(1));
+        answers.push(answer(&mut client));
     }
     // A publish is answered when it is stored, so its reply may come after those to later frames.
     for (frame, example) in frames.iter().zip(&examples) {
@@ -110,7 +119,7 @@ fn all_client_frames_of_the_document_in_one_ndjson_message_are_each_answered() {
 /// that are data.
 fn shape(name: &str, value: &Value) -> Value {
     match value {
-        _ if name == "payload" => json!("any"),
+        _ if ["payload", "result"].contains(&name) => json!("any"),
         Value::Object(members) if ["offsets", "topics"].contains(&name) => {
             json!({"*": members.values().next().map(|value| shape("", value))})
         }
@@ -126,25 +135,25 @@ fn shape(name: &str, value: &Value) -> Value {
     }
 }
 
-/// The server frames of the document that this version sends, without what it does not say yet.
+/// Whether only members of groups, and those who wait for them, are told this.
+fn is_of_groups(frame: &Value) -> bool {
+    ["group", "result", "failed"]
+        .iter()
+        .any(|field| frame.get(field).is_some())
+        || (frame["type"] == "error" && frame.get("offset").is_some())
+}
+
+/// The server frames of the document that this version sends.
 fn server_frames() -> Vec<(usize, Value)> {
-    const LATER_TYPES: [&str; 3] = ["assigned", "revoked", "notice"];
-    const LATER_FIELDS: [&str; 4] = ["delivery", "result", "routes", "scheduled"];
-    let frames = examples(DOCUMENT)
+    let is_later = |frame: &Value| {
+        frame["type"] == "notice" || frame.get("routes").is_some() || frame.get("scheduled").is_some()
+    };
+    examples(DOCUMENT)
         .into_iter()
         .filter(|example| example.heading == "Server frames")
-        .map(|example| {
-            let frame: Value = serde_json::from_str(example.text).unwrap();
-            (example.line, frame)
-        });
-    let mut frames: Vec<(usize, Value)> = frames
-        .filter(|(_, frame)| !LATER_TYPES.contains(&frame["type"].as_str().unwrap()))
-        .filter(|(_, frame)| !LATER_FIELDS.iter().any(|field| frame.get(field).is_some()))
-        .collect();
-    for (_, frame) in &mut frames {
-        frame.as_object_mut().unwrap().remove("group");
-    }
-    frames
+        .map(|example| (example.line, serde_json::from_str(example.text).unwrap()))
+        .filter(|(_, frame)| !is_later(frame) && (HAS_GROUPS || !is_of_groups(frame)))
+        .collect()
 }
 
 /// A client, and all that it was told.
@@ -169,6 +178,39 @@ impl Conversation {
         self.client.send(frame);
         self.hear(until);
     }
+}
+
+/// Makes a broker say what it says to members of groups, and to those who wait for them.
+fn groups_said(talk: &mut Conversation, (address, subprotocol): (&str, &str)) {
+    talk.say(
+        r#"{"type":"declare","id":20,"topic":"jobs","partitions":2}"#,
+        "ok",
+    );
+    let join = r#"{"type":"subscribe","id":21,"topic":"jobs","group":"workers","mode":"shared"}"#;
+    talk.say(join, "subscribed");
+    let job = r#"{"type":"publish","id":22,"topic":"jobs","payload":[6,7],"ack":"processed"}"#;
+    talk.say(job, "message");
+    let delivery = talk.heard.last().unwrap()["delivery"].clone();
+    // Without an id, so that what it is answered with is what the publisher waits for.
+    let ack = format!(r#"{{"type":"ack","deliveries":[{delivery}],"result":{{"product":42}}}}"#);
+    talk.say(&ack, "published");
+    let again = format!(r#"{{"type":"ack","id":23,"deliveries":[{delivery}]}}"#);
+    talk.say(&again, "error");
+    let job =
+        r#"{"type":"publish","id":24,"topic":"jobs","key":"c","payload":1,"ack":"processed","timeout_ms":1}"#;
+    talk.say(job, "error");
+    let join = r#"{"type":"subscribe","id":25,"topic":"jobs","group":"billing","mode":"partitioned"}"#;
+    talk.say(join, "assigned");
+    // The one record with a key.
+    while talk.heard.last().unwrap().get("key").is_none() {
+        talk.hear("message");
+    }
+    let mut second = Socket::speak(address, subprotocol);
+    second.send(join);
+    talk.hear("revoked");
+    let deleted = request(address, "DELETE /api/v1/topics/jobs");
+    assert!(deleted.starts_with("HTTP/1.1 204"), "{deleted}");
+    talk.hear("unsubscribed");
 }
 
 /// Makes a broker say all that it can say to a client.
@@ -206,6 +248,9 @@ fn everything_said(subprotocol: &str) -> Vec<Value> {
         r#"{"type":"fetch","id":10,"topic":"empty","partition":0,"offset":0}"#,
         "messages",
     );
+    if HAS_GROUPS {
+        groups_said(&mut talk, (broker.address(), subprotocol));
+    }
     let deleted = request(broker.address(), "DELETE /api/v1/topics/busy");
     assert!(deleted.starts_with("HTTP/1.1 204"), "{deleted}");
     talk.hear("unsubscribed");

@@ -3,17 +3,17 @@
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpStream,
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_callboard");
-/// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{
+    process::{self, PATIENCE, serve_on},
+    socket::Socket,
+};
 
 /// A running broker; killed when it is dropped.
 pub struct Broker {
@@ -40,6 +40,16 @@ impl Broker {
             arguments,
             data,
         }
+    }
+
+    /// A WebSocket client that has read its `welcome`.
+    pub fn connect(&self) -> Socket {
+        Socket::connect(&self.address)
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// Where WebSocket is served.
@@ -106,27 +116,8 @@ impl Drop for Broker {
 }
 
 fn launch(listen: &str, arguments: &[String], data: &TempDir) -> (Child, String) {
-    let mut child = Command::new(PROGRAM)
-        .args(["serve", "--workers", "2", "--listen", listen, "--data"])
-        .arg(data.path())
-        .args(arguments)
-        .env("RUST_LOG", "error")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(child.stdout.take().unwrap());
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in output.lines().map_while(Result::ok) {
-            if let Some((_, address)) = line.split_once("http://") {
-                // The test may be over.
-                let _ = sender.send(address.trim().to_owned());
-            }
-        }
-    });
-    let address = receiver.recv_timeout(PATIENCE).unwrap();
-    (child, address)
+    let mut command = serve_on(listen, data.path(), arguments);
+    process::launch(command.args(["--workers", "2"]).env("RUST_LOG", "error"))
 }
 
 /// Asks again and again until there is an answer.

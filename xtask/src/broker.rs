@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use crate::shell::{Context as _, Failure, Program};
 
 /// The longest that a broker may take until it says where it listens, and until it is ready.
@@ -156,6 +158,18 @@ impl Broker {
                 _ => std::thread::sleep(Duration::from_millis(5)),
             }
         }
+    }
+
+    /// Status and body of what a path answers with; null if it is not JSON.
+    ///
+    /// # Errors
+    /// When it is not there, or answers nothing.
+    pub fn json(&self, path: &str) -> Result<(u16, Value), Failure> {
+        let answer = self.get(path)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| Failure::new(format!("{path} was answered {answer:?}")))?;
+        Ok((status, serde_json::from_str(body).unwrap_or_default()))
     }
 
     fn get(&self, path: &str) -> Result<String, Failure> {

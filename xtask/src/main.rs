@@ -28,6 +28,9 @@ const USAGE: &str = "cargo xtask COMMAND
   crash --runs N [--seed S] [--seconds MAX] [--dev]
                              kill a broker under load N times; nothing acked may be lost. --seconds is the
                              longest life of a broker before it is killed, --dev takes the debug build
+  crash --groups [--seed S] [--seconds N] [--dev]
+                             kill members of groups, their processes and the broker at random, for N seconds (15)
+                             each kind: nothing committed or acked may be lost, and nothing succeed twice
   fuzz [--seconds N] [TARGET…]
                              run the fuzz targets, each for N seconds (60)
   wasm                       core's promises as WebAssembly under Node
@@ -56,7 +59,10 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
     let workspace = Workspace::find()?;
     match command {
         "test" => return Ok(suite::run(&workspace)),
+        "crash" if options.has("groups") => return crash::groups::command(&workspace, options),
         "crash" => return crash::command(&workspace, options),
+        // Not for people: `crash --groups` starts itself so.
+        crash::groups::member::COMMAND => return crash::groups::member::command(options),
         "fuzz" => fuzz::command(&workspace, options)?,
         "wasm" => return Ok(alone("core as WebAssembly", || node::wasm(&workspace))),
         "browser" => {

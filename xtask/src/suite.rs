@@ -54,6 +54,7 @@ pub fn run(workspace: &Workspace) -> ExitCode {
     // Without a binary the build has failed already, and that is counted.
     if let Some(binary) = binary {
         tally.step("crash runs", || crash::for_suite(&binary, CRASH_RUNS));
+        tally.step("crash runs of groups", || crash::groups::for_suite(&binary));
         tally.step("OpenAPI", || openapi::check(workspace, &binary));
         tally.step("dashboard in Chromium", || node::browser(workspace, &binary));
     }

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     io::{self, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     time::Duration,
 };
 
@@ -21,6 +21,16 @@ pub struct WebSocket {
     stream: BufReader<TcpStream>,
     lines: VecDeque<String>,
     mask: u32,
+}
+
+/// A way to end a connection from outside, without a close frame, wherever it stands.
+pub struct Cut(TcpStream);
+
+impl Cut {
+    /// Ends it. One that has ended stays so.
+    pub fn now(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 /// Why nothing more comes from a connection.
@@ -80,6 +90,14 @@ impl WebSocket {
             return Err(Ended::Broken(format!("the handshake was answered {head:?}")));
         }
         Ok(socket)
+    }
+
+    /// Makes a way to end it from another thread.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn cut(&self) -> Result<Cut, Ended> {
+        Ok(Cut(self.stream.get_ref().try_clone()?))
     }
 
     fn read_head(&mut self) -> Result<String, Ended> {

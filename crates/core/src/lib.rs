@@ -14,11 +14,13 @@
 //! - [`member`]: what groups of both kinds know their members by.
 //! - [`group`]: partitioned groups: who owns which partition, when it moves, how far it is committed.
 //! - [`group_log`]: what happened in a group, as the entries of its log.
+//! - [`lease`]: shared groups, where each record is leased to one member.
 
 mod dedup;
 pub mod group;
 pub mod group_log;
 pub mod hash;
+pub mod lease;
 pub mod member;
 pub mod partition;
 pub mod position;

@@ -42,6 +42,12 @@ pub const HEADERS_BYTES_MAX: usize = 16 << 10;
 pub const HEARTBEAT_MS: u64 = 15_000;
 /// A session ends when nothing came and its socket took nothing for this long.
 pub const SESSION_TIMEOUT_MS: u64 = 120_000;
+/// A member of a group whose socket takes nothing for so long is out.
+pub const MEMBER_TIMEOUT_MS: u64 = 30_000;
+/// How long a named member's partitions wait for it to come back.
+pub const REJOIN_GRACE_MS: u64 = 5_000;
+/// How long a member may commit what it was given of a partition that it loses.
+pub const REVOKE_GRACE_MS: u64 = 1_000;
 /// What `goaway` and `overloaded` suggest to wait.
 pub const RETRY_AFTER_MS: u64 = 1_000;
 /// Most subscriptions of one session.

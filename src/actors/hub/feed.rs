@@ -32,13 +32,15 @@ pub struct Feed {
     pub(in crate::actors) listeners: Listeners,
     pub(super) json: Cell<u32>,
     pub(super) ndjson: Cell<u32>,
+    /// Members of groups, who read from the log and need only know of its end.
+    pub(super) shares: Cell<u32>,
 }
 
 impl Feed {
     /// Adds a follower, and has the partition encode for its subprotocol.
-    pub fn join(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
+    pub fn join(&self, hub: &Hub, follower: &Rc<PlainSubscription>) {
         self.followers.borrow_mut().push(follower.clone());
-        let count = self.count(format);
+        let count = self.count(follower);
         count.set(count.get() + 1);
         if count.get() == 1 {
             self.watch(hub);
@@ -46,13 +48,13 @@ impl Feed {
     }
 
     /// Takes a follower out; the last one ends the feed.
-    pub fn leave(&self, hub: &Hub, follower: &Rc<PlainSubscription>, format: Format) {
+    pub fn leave(&self, hub: &Hub, follower: &Rc<PlainSubscription>) {
         let mut followers = self.followers.borrow_mut();
         let Some(index) = followers.iter().position(|known| Rc::ptr_eq(known, follower)) else {
             return;
         };
         followers.swap_remove(index);
-        let count = self.count(format);
+        let count = self.count(follower);
         count.set(count.get() - 1);
         if count.get() == 0 {
             self.watch(hub);
@@ -63,8 +65,9 @@ impl Feed {
         }
     }
 
-    fn count(&self, format: Format) -> &Cell<u32> {
-        match format {
+    fn count(&self, follower: &PlainSubscription) -> &Cell<u32> {
+        match follower.following.conn.format {
+            _ if follower.is_share() => &self.shares,
             Format::Json => &self.json,
             Format::Ndjson => &self.ndjson,
         }
@@ -78,7 +81,7 @@ impl Feed {
                 hub,
                 json: self.json.get() > 0,
                 ndjson: self.ndjson.get() > 0,
-                events: !self.listeners.is_empty(),
+                events: !self.listeners.is_empty() || self.shares.get() > 0,
             });
         }
     }

@@ -10,6 +10,7 @@ use super::Hub;
 use crate::actors::{
     append::Settled,
     directory::{PartitionRef, Topic},
+    group::receipt::{GroupNews, GroupRestarted},
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
     wire::Format,
 };
@@ -92,6 +93,24 @@ impl Handler<Settle> for HubActor {
     }
 }
 
+impl Handler<GroupNews> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, GroupNews(news): GroupNews, _: &mut Self::Context) {
+        for news in news {
+            self.0.group_news(news);
+        }
+    }
+}
+
+impl Handler<GroupRestarted> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, GroupRestarted(group): GroupRestarted, _: &mut Self::Context) {
+        self.0.group_restarted(&group);
+    }
+}
+
 /// A topic can be used from now on.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -149,6 +168,7 @@ impl Handler<Disconnect> for HubActor {
             .into_iter()
             .find(|conn| conn.session.to_string() == session);
         if let Some(conn) = &found {
+            conn.has_left.set(true);
             conn.close(CLOSE_POLICY, "disconnected by an administrator");
         }
         found.is_some()

@@ -1,13 +1,17 @@
 //! What a partition is told, besides records: by the store, by hubs and by its topic.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
+use callboard_protocol::{ErrorCode, Offset, error::Refusal};
 
-use super::{PartitionActor, TopicSettings, Watcher, deleted};
+use super::{PartitionActor, Processed, RoomMade, Sent, Stays, TopicSettings, Watcher, deleted};
 use crate::{
     actors::{
-        append::{Append, Settlement},
+        append::{Answers, Append, Settlement},
         hub::HubActor,
         topic::TopicActor,
     },
@@ -16,6 +20,10 @@ use crate::{
 
 /// Appends that may wait in a partition's mailbox; a session whose append finds it full waits itself.
 const MAILBOX_APPENDS_MAX: usize = if cfg!(test) { 4 } else { 4096 };
+/// How often those who wait are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether there is room, where somebody waits for it.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(100);
 /// How long a deleted topic's partition still answers who had not heard of it.
 const CLOSE_DELAY: Duration = Duration::from_secs(2);
 
@@ -34,6 +42,7 @@ impl Handler<Append> for PartitionActor {
     fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
         self.append(append);
         self.retry_missed(ctx);
+        self.look_later(ctx);
     }
 }
 
@@ -118,6 +127,7 @@ impl Handler<Configure> for PartitionActor {
 
     fn handle(&mut self, Configure(topic): Configure, _: &mut Self::Context) {
         self.topic = topic;
+        self.fill_room();
     }
 }
 
@@ -135,9 +145,104 @@ impl Handler<Close> for PartitionActor {
         for inflight in waiting {
             self.settle(inflight.receipt, Settlement::Refused(deleted()));
         }
+        self.end_waits(Offset::ZERO, &deleted(), Stays::No);
+        self.refuse_room(&deleted());
         self.closed = true;
         self.inflight.clear();
         ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());
+    }
+}
+
+impl Handler<Sent> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, sent: Sent, _: &mut Self::Context) {
+        let mut answers = Answers::default();
+        self.waits.sent(sent, self.durability(), &mut answers);
+        self.answer(answers);
+    }
+}
+
+impl Handler<Processed> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, processed: Processed, _: &mut Self::Context) {
+        let mut answers = Answers::default();
+        self.waits.processed(processed, self.durability(), &mut answers);
+        self.answer(answers);
+    }
+}
+
+impl Handler<RoomMade> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: RoomMade, ctx: &mut Self::Context) {
+        self.fill_room();
+        self.retry_missed(ctx);
+    }
+}
+
+/// The broker shuts down: what publishers wait for does not happen any more, and they must hear it before
+/// their sessions end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EndWaits;
+
+impl Handler<EndWaits> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: EndWaits, _: &mut Self::Context) {
+        self.end_all_waits();
+    }
+}
+
+impl PartitionActor {
+    fn end_all_waits(&mut self) {
+        let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
+        self.end_waits(Offset::ZERO, &refusal, Stays::Yes);
+        self.refuse_room(&refusal);
+    }
+
+    /// Sees to it that those who wait are looked at when the first of them has waited long enough, and now and
+    /// then, because a session that ends and retention that makes room tell nobody.
+    fn look_later(&mut self, ctx: &mut Context<Self>) {
+        let pause = match (self.waits.is_empty(), self.room.is_empty()) {
+            (true, true) => return,
+            (_, false) => LOOK_FOR_ROOM,
+            (false, true) => LOOK,
+        };
+        let now = Instant::now();
+        let regular = now + pause;
+        let next = self
+            .waits
+            .next_timeout()
+            .map_or(regular, |next| next.min(regular));
+        if let Some((at, handle)) = self.look {
+            if at <= next {
+                return;
+            }
+            ctx.cancel_future(handle);
+        }
+        let handle = ctx.run_later(next.saturating_duration_since(now), |actor, ctx| {
+            actor.look = None;
+            actor.look_after_waits();
+            actor.retry_missed(ctx);
+            actor.look_later(ctx);
+        });
+        self.look = Some((next, handle));
+    }
+
+    fn look_after_waits(&mut self) {
+        if self.shared.is_shutting_down() {
+            return self.end_all_waits();
+        }
+        let now = Instant::now();
+        let mut answers = Answers::default();
+        self.waits.expire(now, &mut answers);
+        self.answer(answers);
+        self.waits.forget_gone();
+        self.give_up_room(now);
+        self.fill_room();
     }
 }
 

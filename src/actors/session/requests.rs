@@ -8,7 +8,7 @@ use callboard_protocol::{
     ErrorCode, FrameId, TopicName,
     client::{
         self, Ack, BadFrame, ClientFrame, Credit, Declare, Fetch, From, NewRecord, Publish, Records, Request,
-        Settle, Subscribe, Target, topic_name,
+        Subscribe, Target, topic_name,
     },
     error::Refusal,
     limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
@@ -18,7 +18,7 @@ use callboard_protocol::{
 
 use super::{Flow, SessionActor};
 use crate::actors::{
-    append::{Reply, Slot},
+    append::{Asked, Reply, Slot},
     broker::{GetTopic, Want},
     conn::PendingPublish,
     directory::Topic,
@@ -31,7 +31,7 @@ use crate::actors::{
 };
 
 /// A topic that a frame names.
-enum Found {
+pub(super) enum Found {
     /// It is there.
     Topic(Arc<Topic>),
     /// It is being created; the frame has to come again.
@@ -54,6 +54,7 @@ impl SessionActor {
         let ClientFrame { id, request } = frame;
         let flow = match request {
             Request::Publish(publish) => self.publish(id, publish, ctx),
+            Request::Settle(settle) => self.settle(id, settle),
             other => {
                 // What was published before it must be on its way before it is looked at.
                 self.send_drafts(ctx);
@@ -61,13 +62,12 @@ impl SessionActor {
                     return Flow::Again;
                 }
                 match other {
-                    Request::Publish(_) => Flow::Done,
+                    Request::Publish(_) | Request::Settle(_) => Flow::Done,
                     Request::Subscribe(subscribe) => self.subscribe(id, *subscribe, ctx),
                     Request::Unsubscribe(target) => self.unsubscribe(id, &target),
                     Request::Credit(credit) => self.credit(id, &credit),
-                    Request::Commit(commit) => self.no_member(id.as_ref(), &commit.target),
-                    Request::Release(release) => self.no_member(id.as_ref(), &release.target),
-                    Request::Settle(settle) => self.no_delivery(id.as_ref(), &settle),
+                    Request::Commit(commit) => self.commit(id, commit),
+                    Request::Release(release) => self.release(id, release),
                     Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
                     Request::Declare(declare) => self.declare(id, declare, ctx),
                     Request::Ping => {
@@ -84,12 +84,12 @@ impl SessionActor {
         flow
     }
 
-    fn refuse(&self, id: Option<&FrameId>, refusal: &Refusal) -> Flow {
+    pub(super) fn refuse(&self, id: Option<&FrameId>, refusal: &Refusal) -> Flow {
         self.conn.reply(|buffer| server::error(buffer, id, refusal, None));
         Flow::Done
     }
 
-    fn ok(&self, id: Option<&FrameId>) -> Flow {
+    pub(super) fn ok(&self, id: Option<&FrameId>) -> Flow {
         if let Some(id) = id {
             self.conn.reply(|buffer| ServerFrame::Ok { id }.push(buffer));
         }
@@ -97,7 +97,7 @@ impl SessionActor {
     }
 
     /// The topic that a frame names, created if need be and allowed.
-    fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
+    pub(super) fn topic_or_new(&mut self, name: &str, ctx: &mut Context<Self>) -> Found {
         // Taken in any case: it is about this frame, and must not meet a later one.
         let denied = self.denied.take();
         if let Some(topic) = self.hub.shared.directory.get(name) {
@@ -131,13 +131,6 @@ impl SessionActor {
             let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
             return self.refuse(id.as_ref(), &refusal);
         }
-        if matches!(publish.ack, Ack::Delivered | Ack::Processed) {
-            let refusal = Refusal::new(
-                ErrorCode::InvalidArgument,
-                "this ack level is not available in this version",
-            );
-            return self.refuse(id.as_ref(), &refusal);
-        }
         if publish.topic.starts_with('$') {
             let refusal = Refusal::new(
                 ErrorCode::Forbidden,
@@ -156,7 +149,11 @@ impl SessionActor {
             },
         };
         placing.begin_frame();
-        self.add_records(id, publish.ack, publish.records, &mut placing);
+        let asked = Asked {
+            ack: publish.ack,
+            timeout_ms: publish.timeout_ms,
+        };
+        self.add_records(id, asked, publish.records, &mut placing);
         self.placing = Some(placing);
         if self.intake.is_large() {
             self.send_drafts(ctx);
@@ -167,27 +164,33 @@ impl SessionActor {
         Flow::Done
     }
 
-    fn add_records(&mut self, id: Option<FrameId>, ack: Ack, records: Records<'_>, placing: &mut Placing) {
+    fn add_records(
+        &mut self,
+        id: Option<FrameId>,
+        asked: Asked,
+        records: Records<'_>,
+        placing: &mut Placing,
+    ) {
         match records {
             Records::One(record) => {
                 let reply = Reply {
                     id,
                     slot: Slot::Alone,
-                    silent: ack == Ack::None,
+                    silent: asked.ack == Ack::None,
                 };
-                if let Err(denied) = self.intake.add(placing, &record, ack, reply) {
+                if let Err(denied) = self.intake.add(placing, &record, asked, reply) {
                     let (refusal, reply) = *denied;
                     self.refuse(reply.id.as_ref(), &refusal);
                 }
             }
-            Records::Many(records) => self.publish_many(id, ack, records, placing),
+            Records::Many(records) => self.publish_many(id, asked, records, placing),
         }
     }
 
     fn publish_many(
         &mut self,
         id: Option<FrameId>,
-        ack: Ack,
+        asked: Asked,
         records: Vec<Result<NewRecord<'_>, Refusal>>,
         placing: &mut Placing,
     ) {
@@ -197,18 +200,18 @@ impl SessionActor {
             topic: placing.topic().name.clone(),
             results: vec![None; count],
             missing: count,
-            silent: ack == Ack::None,
+            silent: asked.ack == Ack::None,
         });
         let mut frames = FrameBuffer::new(self.conn.format, 0);
         for (index, record) in records.into_iter().enumerate() {
             let reply = Reply {
                 id: None,
                 slot: Slot::Part { pending, index },
-                silent: ack == Ack::None,
+                silent: asked.ack == Ack::None,
             };
             let added = record.and_then(|record| {
                 self.intake
-                    .add(placing, &record, ack, reply)
+                    .add(placing, &record, asked, reply)
                     .map_err(|denied| denied.0)
             });
             if let Err(refusal) = added {
@@ -225,13 +228,11 @@ impl SessionActor {
     }
 
     fn subscribe(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
+        if let Some(group) = subscribe.group.clone() {
+            return self.subscribe_group(id, subscribe, group, ctx);
+        }
         let following = self.conn.following.borrow();
-        let refusal = if subscribe.group.is_some() {
-            Some(Refusal::new(
-                ErrorCode::InvalidArgument,
-                "groups are not available in this version",
-            ))
-        } else if following.iter().any(|known| *known.target == *subscribe.topic) {
+        let refusal = if following.iter().any(|known| *known.target == *subscribe.topic) {
             let message = format!("this session follows {} already", subscribe.topic);
             Some(Refusal::new(ErrorCode::Conflict, message))
         } else if following.len() >= SUBSCRIPTIONS_MAX {
@@ -291,6 +292,7 @@ impl SessionActor {
                 client::Overflow::Conflate => Overflow::Conflate,
             },
             credit: std::cell::Cell::new(subscribe.credit),
+            group: None,
             parts: std::cell::RefCell::default(),
             conn: self.conn.clone(),
             ended: std::cell::Cell::new(false),
@@ -424,9 +426,6 @@ impl SessionActor {
     }
 
     fn find(&self, target: &Target) -> Option<Rc<Following>> {
-        if target.group.is_some() {
-            return None;
-        }
         self.conn
             .following
             .borrow()
@@ -440,24 +439,10 @@ impl SessionActor {
         self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
     }
 
-    fn no_member(&self, id: Option<&FrameId>, target: &Target) -> Flow {
-        let group = target.group.as_deref().unwrap_or_default();
-        let message = format!("this session is no member of {group} of {}", target.topic);
-        self.refuse(id, &Refusal::new(ErrorCode::NotSubscribed, message))
-    }
-
-    fn no_delivery(&self, id: Option<&FrameId>, settle: &Settle<'_>) -> Flow {
-        let failed = settle.deliveries.iter();
-        let failed: Vec<_> = failed
-            .map(|delivery| (delivery, ErrorCode::UnknownDelivery))
-            .collect();
-        let refusal = Refusal::new(ErrorCode::UnknownDelivery, "this session holds no such delivery");
-        self.conn
-            .reply(|buffer| server::error_failed(buffer, id, &refusal, &failed));
-        Flow::Done
-    }
-
     fn unsubscribe(&mut self, id: Option<FrameId>, target: &Target) -> Flow {
+        if target.group.is_some() {
+            return self.leave_group(id, target);
+        }
         let Some(following) = self.find(target) else {
             return self.not_subscribed(id.as_ref(), target);
         };
@@ -470,6 +455,9 @@ impl SessionActor {
     }
 
     fn credit(&mut self, id: Option<FrameId>, credit: &Credit) -> Flow {
+        if credit.target.group.is_some() {
+            return self.group_credit(id, credit);
+        }
         let Some(following) = self.find(&credit.target) else {
             return self.not_subscribed(id.as_ref(), &credit.target);
         };

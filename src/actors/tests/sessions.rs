@@ -25,7 +25,7 @@ use crate::{
     store::memory::MemoryStore,
 };
 
-async fn create(broker: &Running, topic: &str, config: Value) {
+pub async fn create(broker: &Running, topic: &str, config: Value) {
     let config = config.to_string();
     gateway::topic_or_new(&broker.shared, topic, Want::New { config })
         .await

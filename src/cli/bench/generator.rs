@@ -11,13 +11,13 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::{
     super::Failure,
-    link::{Block, FIRST_ID, Link, Looks, SETUP_TIMEOUT, publish_line, sequence_of},
+    link::{Block, FIRST_ID, Link, Looks, SETUP_TIMEOUT, publish_line, sequence_of, subscribe_line},
     process::{Server, Usage, usage_of},
     wire::push_client_message,
 };
 
 /// Longest read at once, bytes.
-const SCRATCH_BYTES: usize = 256 << 10;
+pub(super) const SCRATCH_BYTES: usize = 256 << 10;
 
 /// What limits how much is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +69,10 @@ pub(super) struct Load {
     at_slowest: usize,
 }
 
+/// How far everything was at one moment.
 #[derive(Clone, Copy)]
-struct Snapshot {
-    at: Instant,
+pub(super) struct Snapshot {
+    pub(super) at: Instant,
     answered: u64,
     delivered: u64,
     server: Usage,
@@ -87,7 +88,8 @@ impl Load {
         let poll = Poll::new()?;
         let mut links = Vec::with_capacity(publishers + subscribers);
         for index in 0..publishers + subscribers {
-            let mut link = Link::open(&server.address, index >= publishers)?;
+            let subscribe = (index >= publishers).then(subscribe_line);
+            let mut link = Link::open(&server.address, subscribe.as_deref())?;
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
                 .register(&mut link.stream, Token(index), interest)?;
@@ -170,19 +172,17 @@ impl Load {
 
     fn snapshot(&self, server: &Server) -> Snapshot {
         let (publishers, subscribers) = self.links.split_at(self.publishers);
-        Snapshot {
-            at: Instant::now(),
-            answered: publishers.iter().map(Link::received).sum(),
-            delivered: subscribers.iter().map(Link::received).sum(),
-            server: server.usage(),
-            load: usage_of(0).unwrap_or_default(),
-        }
+        Snapshot::now(
+            server,
+            publishers.iter().map(Link::received).sum(),
+            subscribers.iter().map(Link::received).sum(),
+        )
     }
 
     fn publish(&mut self, block: &Block, window: Window) -> Result<(), Failure> {
         let slowest = self.slowest;
         for link in &mut self.links[..self.publishers] {
-            if link.outgoing_at < link.outgoing.len() {
+            if link.is_writing() {
                 continue;
             }
             let under_way =
@@ -193,9 +193,7 @@ impl Load {
                 Window::Sockets => block.lines(),
             };
             if free > 0 {
-                block.push(&mut link.outgoing, free);
-                link.published += free as u64;
-                link.flush()?;
+                link.publish(block, free)?;
             }
         }
         Ok(())
@@ -319,7 +317,19 @@ impl Schedule {
 }
 
 impl Snapshot {
-    fn until(self, end: Self) -> Measured {
+    /// Looks at the clocks.
+    pub(super) fn now(server: &Server, answered: u64, delivered: u64) -> Self {
+        Self {
+            at: Instant::now(),
+            answered,
+            delivered,
+            server: server.usage(),
+            load: usage_of(0).unwrap_or_default(),
+        }
+    }
+
+    /// What happened from here to `end`.
+    pub(super) fn until(self, end: Self) -> Measured {
         Measured {
             elapsed: end.at - self.at,
             answered: end.answered - self.answered,

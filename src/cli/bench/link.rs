@@ -91,28 +91,17 @@ pub(super) struct Link {
     /// The first `error` that came.
     error: Option<String>,
     pub(super) outgoing: Vec<u8>,
-    pub(super) outgoing_at: usize,
+    outgoing_at: usize,
     /// Records published, on a publisher's socket.
     pub(super) published: u64,
 }
 
 impl Link {
-    /// Opens a socket, shakes hands and subscribes if asked.
-    pub(super) fn open(address: &str, subscribes: bool) -> Result<Self, Failure> {
-        let failed = |what: &str| Failure::new(format!("{address}: {what}"));
-        let target = address
-            .to_socket_addrs()?
-            .next()
-            .ok_or_else(|| failed("no such address"))?;
-        let mut stream = BlockingStream::connect(target)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SETUP_TIMEOUT))?;
-        stream.write_all(handshake(address).as_bytes())?;
-        let mut greeting = Greeting::default();
-        greeting.until(&mut stream, "\"type\":\"welcome\"")?;
-        if subscribes {
+    /// Opens a socket, shakes hands and sends a `subscribe` frame, if there is one.
+    pub(super) fn open(address: &str, subscribe: Option<&str>) -> Result<Self, Failure> {
+        let (mut stream, mut greeting) = greet(address)?;
+        if let Some(line) = subscribe {
             let mut message = Vec::new();
-            let line = format!(r#"{{"type":"subscribe","id":1,"topic":"{TOPIC}","from":"latest"}}"#);
             push_client_message(&mut message, line.as_bytes());
             stream.write_all(&message)?;
             greeting.until(&mut stream, "\"type\":\"subscribed\"")?;
@@ -185,6 +174,18 @@ impl Link {
         }
     }
 
+    /// Publishes the first `lines` records of `block`; nothing may wait to be written.
+    pub(super) fn publish(&mut self, block: &Block, lines: usize) -> Result<(), Failure> {
+        block.push(&mut self.outgoing, lines);
+        self.published += lines as u64;
+        self.flush()
+    }
+
+    /// Whether bytes wait for room in the socket.
+    pub(super) fn is_writing(&self) -> bool {
+        self.outgoing_at < self.outgoing.len()
+    }
+
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         while self.outgoing_at < self.outgoing.len() {
             match self.stream.write(&self.outgoing[self.outgoing_at..]) {
@@ -197,6 +198,11 @@ impl Link {
         self.outgoing_at = 0;
         Ok(())
     }
+}
+
+/// What subscribes to all that comes from now on.
+pub(super) fn subscribe_line() -> String {
+    format!(r#"{{"type":"subscribe","id":1,"topic":"{TOPIC}","from":"latest"}}"#)
 }
 
 /// Connects and shakes hands.
@@ -216,10 +222,10 @@ fn greet(address: &str) -> Result<(BlockingStream, Greeting), Failure> {
 ///
 /// # Errors
 /// The server refuses, as when the topic is there with another configuration.
-pub(super) fn declare(server: &Server, durability: &str) -> Result<(), Failure> {
+pub(super) fn declare(server: &Server, partitions: usize, durability: &str) -> Result<(), Failure> {
     let (mut stream, mut greeting) = greet(&server.address)?;
     let line = format!(
-        r#"{{"type":"declare","id":1,"topic":"{TOPIC}","partitions":1,"durability":"{durability}"}}"#
+        r#"{{"type":"declare","id":1,"topic":"{TOPIC}","partitions":{partitions},"durability":"{durability}"}}"#
     );
     let mut message = Vec::new();
     push_client_message(&mut message, line.as_bytes());

@@ -7,9 +7,12 @@
 //!
 //! - [`scenario`]: what is set up and measured.
 //! - [`generator`]: the load. [`link`]: one socket of it. [`wire`]: its framing. [`bare`]: the bare server.
+//! - [`crew`]: the load of groups. [`duty`]: what one of their members does.
 //! - [`process`]: the servers as processes. [`report`]: tables.
 
 mod bare;
+mod crew;
+mod duty;
 mod generator;
 mod link;
 mod process;
@@ -26,10 +29,21 @@ use std::{
 use clap::{Args, Subcommand};
 
 use self::{
+    crew::Plan,
+    duty::Duty,
     process::Pinning,
-    scenario::{Ack, Durability, Scenario, Target},
+    scenario::{Ack, Durability, Sample, Scenario, Target},
 };
 use super::{Failure, complain};
+
+/// Credit of a worker: what the protocol gives when nothing is asked.
+const QUEUE_CREDIT: usize = 256;
+/// Credit of a member: several commits' worth, so that a commit that is on its way stops nobody.
+const GROUP_CREDIT: usize = 1000;
+/// Records of a member after which it commits.
+const COMMIT_EVERY: usize = 100;
+/// Records that lie unfinished; several times what all members have out.
+const BACKLOG: usize = 16_384;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +51,8 @@ Examples:
   callboard bench fanout --subscribers 100,1000 --in-flight 128,1 --limit
   callboard bench ingest --ack durable --durability fsync --data /var/tmp
   callboard bench latency --subscribers 1,10 --durability memory,fsync --limit
+  callboard bench queue --durability fsync,memory --repeat 3 --data /var/tmp
+  callboard bench group --members 8 --partitions 8 --commit-every 100 --data /var/tmp
   callboard bench idle --connections 5000
   callboard bench fanout --server ws://127.0.0.1:8080/ws --pid 4711
 
@@ -101,6 +117,38 @@ enum What {
         #[arg(long, default_value_t = 5000)]
         connections: usize,
     },
+    /// A shared group that acks each record: acked records a second of server CPU, beside `ingest`
+    Queue {
+        #[command(flatten)]
+        common: CommonArgs,
+        #[command(flatten)]
+        sources: Sources,
+        /// How many members the group has
+        #[arg(long, default_value_t = 8, value_parser = sockets)]
+        workers: usize,
+        /// Unacked records of each
+        #[arg(long, default_value_t = QUEUE_CREDIT, value_parser = credit)]
+        credit: usize,
+    },
+    /// A partitioned group that commits: committed records a second of server CPU, beside `ingest`
+    Group {
+        #[command(flatten)]
+        common: CommonArgs,
+        #[command(flatten)]
+        sources: Sources,
+        /// How many members the group has
+        #[arg(long, default_value_t = 8, value_parser = sockets)]
+        members: usize,
+        /// How many partitions the topic has; records take them in turn
+        #[arg(long, default_value_t = 8, value_parser = sockets)]
+        partitions: usize,
+        /// Uncommitted records of each member; at least --commit-every
+        #[arg(long, default_value_t = GROUP_CREDIT, value_parser = credit)]
+        credit: usize,
+        /// Records of a member after which it commits where it stands
+        #[arg(long, default_value_t = COMMIT_EVERY, value_parser = credit)]
+        commit_every: usize,
+    },
     /// Every scenario that Callboard has a target for
     All {
         #[command(flatten)]
@@ -109,6 +157,23 @@ enum What {
     /// Run the bare server alone
     #[command(hide = true)]
     BareServer(bare::BareArgs),
+}
+
+/// Who publishes to a group.
+#[derive(Debug, Args)]
+struct Sources {
+    /// How many publishers
+    #[arg(long, default_value_t = 4, value_parser = sockets)]
+    publishers: usize,
+    /// Unanswered records of each
+    #[arg(long, default_value_t = 256, value_parser = in_flight)]
+    in_flight: usize,
+    /// Records that may be published and not yet acked or committed; publishers wait beyond it
+    #[arg(long, default_value_t = BACKLOG, value_parser = backlog)]
+    backlog: usize,
+    /// What answered records, and what was said of them, survive
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "fsync")]
+    durability: Vec<Durability>,
 }
 
 #[derive(Debug, Args)]
@@ -173,12 +238,29 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
 }
 
 fn in_flight(text: &str) -> Result<usize, String> {
-    let records: usize = text.parse().map_err(|_| "not a number".to_owned())?;
-    if (1..=link::IN_FLIGHT_MAX).contains(&records) {
-        Ok(records)
+    at_most(text, link::IN_FLIGHT_MAX)
+}
+
+fn at_most(text: &str, most: usize) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (1..=most).contains(&number) {
+        Ok(number)
     } else {
-        Err(format!("from 1 to {}", link::IN_FLIGHT_MAX))
+        Err(format!("from 1 to {most}"))
     }
+}
+
+fn sockets(text: &str) -> Result<usize, String> {
+    at_most(text, 1024)
+}
+
+/// One message with an ack for each delivery of a member must stay below the largest that a broker takes.
+fn credit(text: &str) -> Result<usize, String> {
+    at_most(text, 10_000)
+}
+
+fn backlog(text: &str) -> Result<usize, String> {
+    at_most(text, 10_000_000)
 }
 
 impl CommonArgs {
@@ -226,9 +308,69 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             durability,
         } => (common, latencies(&subscribers, rate, &durability)),
         What::Idle { common, connections } => (common, vec![Scenario::Idle { connections }]),
+        What::Queue {
+            common,
+            sources,
+            workers,
+            credit,
+        } => (common, queues(&sources, workers, credit)),
+        What::Group {
+            common,
+            sources,
+            members,
+            partitions,
+            credit,
+            commit_every,
+        } => {
+            if credit < commit_every {
+                return Err(Failure::Usage(
+                    "--credit must be at least --commit-every".to_owned(),
+                ));
+            }
+            let shape = (members, partitions);
+            (common, groups(&sources, shape, credit, commit_every))
+        }
         What::All { common } => (common, all()),
     };
     measure_all(&common, &scenarios)
+}
+
+fn queues(sources: &Sources, workers: usize, credit: usize) -> Vec<Scenario> {
+    let plan = sources.plan((workers, credit), Duty::Ack);
+    sources.scenarios(plan, 1)
+}
+
+fn groups(
+    sources: &Sources,
+    (members, partitions): (usize, usize),
+    credit: usize,
+    commit_every: usize,
+) -> Vec<Scenario> {
+    let every = commit_every as u64;
+    let plan = sources.plan((members, credit), Duty::Commit { every });
+    sources.scenarios(plan, partitions)
+}
+
+impl Sources {
+    fn plan(&self, (members, credit): (usize, usize), duty: Duty) -> Plan {
+        Plan {
+            publishers: self.publishers,
+            in_flight: self.in_flight,
+            backlog: self.backlog,
+            members,
+            credit,
+            duty,
+        }
+    }
+
+    fn scenarios(&self, plan: Plan, partitions: usize) -> Vec<Scenario> {
+        let of = |&durability: &Durability| Scenario::Group {
+            plan,
+            partitions,
+            durability,
+        };
+        self.durability.iter().map(of).collect()
+    }
 }
 
 fn fanouts(subscribers: &[usize], in_flight: &[usize]) -> Vec<Scenario> {
@@ -278,6 +420,14 @@ fn all() -> Vec<Scenario> {
         &[Durability::Memory, Durability::Fsync],
     ));
     scenarios.push(Scenario::Idle { connections: 5000 });
+    let sources = Sources {
+        publishers: 4,
+        in_flight: 256,
+        backlog: BACKLOG,
+        durability: vec![Durability::Fsync],
+    };
+    scenarios.extend(queues(&sources, 8, QUEUE_CREDIT));
+    scenarios.extend(groups(&sources, (8, 8), GROUP_CREDIT, COMMIT_EVERY));
     scenarios
 }
 
@@ -291,20 +441,62 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
     if cfg!(debug_assertions) {
         complain("this is a debug build; its figures say nothing");
     }
-    let mut samples = Vec::new();
+    let mut runs = Runs {
+        common,
+        pinning,
+        samples: Vec::new(),
+    };
     for scenario in scenarios {
         for run in 0..common.repeat.max(1) {
             for &target in common.targets() {
-                complain(&format!("{} ({target:?}, run {})", scenario.name(), run + 1));
-                let sample = scenario.measure(target, run, common, pinning)?;
-                if common.ndjson {
-                    let line = serde_json::to_string(&sample).expect("numbers and names always serialize");
-                    writeln!(io::stdout(), "{line}")?;
+                if scenario.runs_on(target) {
+                    runs.measure(scenario, target, run)?;
                 }
-                samples.push(sample);
             }
         }
     }
-    writeln!(io::stderr(), "\n{}", report::tables(&samples))?;
+    if runs.samples.is_empty() {
+        return Err(Failure::new("the bare server has no groups to measure"));
+    }
+    writeln!(io::stderr(), "\n{}", report::tables(&runs.samples))?;
     Ok(())
+}
+
+/// What was measured so far.
+struct Runs<'a> {
+    common: &'a CommonArgs,
+    pinning: Pinning,
+    samples: Vec<Sample>,
+}
+
+impl Runs<'_> {
+    /// Measures a scenario, and then what it is compared with.
+    fn measure(&mut self, scenario: &Scenario, target: Target, run: usize) -> Result<(), Failure> {
+        let beside = scenario.beside();
+        let name = beside.map(|beside| format!("{}, beside {}", beside.name(), scenario.kind()));
+        let mut sample = self.once(scenario, &scenario.name(), target, run)?;
+        sample.beside = name.clone();
+        self.keep(sample)?;
+        if let (Some(beside), Some(name)) = (beside, name) {
+            let sample = self.once(&beside, &name, target, run)?;
+            self.keep(sample)?;
+        }
+        Ok(())
+    }
+
+    fn once(&self, scenario: &Scenario, name: &str, target: Target, run: usize) -> Result<Sample, Failure> {
+        complain(&format!("{name} ({target:?}, run {})", run + 1));
+        let mut sample = scenario.measure(target, run, self.common, self.pinning)?;
+        name.clone_into(&mut sample.scenario);
+        Ok(sample)
+    }
+
+    fn keep(&mut self, sample: Sample) -> Result<(), Failure> {
+        if self.common.ndjson {
+            let line = serde_json::to_string(&sample).expect("numbers and names always serialize");
+            writeln!(io::stdout(), "{line}")?;
+        }
+        self.samples.push(sample);
+        Ok(())
+    }
 }

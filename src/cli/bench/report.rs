@@ -167,6 +167,10 @@ pub(super) fn tables(samples: &[Sample]) -> String {
         &["ratio", "callboard / bare", "lowest", "highest"],
         ratios(&groups),
     );
+    table(
+        &["ratio", "to ingest", "lowest", "highest"],
+        ratios_beside(&groups),
+    );
     let lost: u64 = samples.iter().filter_map(|sample| sample.lost).sum();
     if lost > 0 {
         text.push_str(&format!("{lost} records never came.\n"));
@@ -182,14 +186,7 @@ fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
         let Some(bare) = of(Target::Bare).find(|bare| bare.scenario == ours.scenario) else {
             continue;
         };
-        let pairs = ours.samples.iter().zip(&bare.samples);
-        let mut ratios: Vec<f64> = pairs
-            .filter_map(|(ours, bare)| Some(figure(ours)? / figure(bare)?))
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        let (Some(median), Some(lowest), Some(highest)) =
-            (summary(ratios.iter().copied()), ratios.first(), ratios.last())
-        else {
+        let Some(cells) = ratio_cells(ours, bare) else {
             continue;
         };
         let meaning = match ours.samples.first() {
@@ -198,14 +195,33 @@ fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
             // Memory has an absolute target; the bare server keeps nothing to compare with.
             _ => continue,
         };
-        rows.push(vec![
-            format!("{} ({meaning})", ours.scenario),
-            format!("{:.2}", median.median),
-            format!("{lowest:.2}"),
-            format!("{highest:.2}"),
-        ]);
+        let name = format!("{} ({meaning})", ours.scenario);
+        rows.push([vec![name], cells].concat());
     }
     rows
+}
+
+/// One ratio a scenario that was measured in turn with another one on the same broker.
+fn ratios_beside(groups: &[Group<'_>]) -> Vec<Vec<String>> {
+    let row = |ours: &Group<'_>| {
+        let beside = ours.samples.first()?.beside.as_deref()?;
+        let theirs = groups.iter().find(|theirs| theirs.scenario == beside)?;
+        let name = format!("{} (per CPU second)", ours.scenario);
+        Some([vec![name], ratio_cells(ours, theirs)?].concat())
+    };
+    groups.iter().filter_map(row).collect()
+}
+
+/// Median, lowest and highest quotient of the runs that stood beside each other.
+fn ratio_cells(ours: &Group<'_>, theirs: &Group<'_>) -> Option<Vec<String>> {
+    let pairs = ours.samples.iter().zip(&theirs.samples);
+    let mut ratios: Vec<f64> = pairs
+        .filter_map(|(ours, theirs)| Some(figure(ours)? / figure(theirs)?))
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = summary(ratios.iter().copied())?.median;
+    let cells = [median, *ratios.first()?, *ratios.last()?];
+    Some(cells.map(|ratio| format!("{ratio:.2}")).to_vec())
 }
 
 #[cfg(test)]
@@ -223,6 +239,7 @@ mod tests {
     fn sample(target: Target, per_server_cpu_s: f64) -> Sample {
         Sample {
             scenario: "fanout".to_owned(),
+            beside: None,
             target,
             run: 0,
             seconds: 1.0,
@@ -257,5 +274,30 @@ mod tests {
             .map(|row| row.split_whitespace().rev().take(3).collect())
             .unwrap_or_default();
         assert_eq!(figures, ["0.60", "0.60", "0.60"], "{text}");
+    }
+
+    #[test]
+    fn ratio_to_what_was_measured_beside_it_is_its_own() {
+        let of = |scenario: &str, beside: Option<&str>, per_server_cpu_s: f64| Sample {
+            scenario: scenario.to_owned(),
+            beside: beside.map(str::to_owned),
+            ..sample(Target::Callboard, per_server_cpu_s)
+        };
+        let samples = [
+            of("queue", Some("ingest beside queue"), 5.0),
+            of("ingest beside queue", None, 10.0),
+            of("queue", Some("ingest beside queue"), 14.0),
+            of("ingest beside queue", None, 20.0),
+            // Not the one beside the queue.
+            of("ingest", None, 1.0),
+        ];
+        let text = tables(&samples);
+        let row = text
+            .lines()
+            .find(|line| line.starts_with("queue (per CPU second)"))
+            .unwrap_or_default();
+        let figures: Vec<&str> = row.split_whitespace().rev().take(3).collect();
+        assert_eq!(figures, ["0.70", "0.50", "0.60"], "{text}");
+        assert!(!text.contains("callboard / bare"), "{text}");
     }
 }

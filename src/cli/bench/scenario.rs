@@ -9,8 +9,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    super::{Failure, topic},
+    super::{Failure, api},
     CommonArgs,
+    crew::{Crew, Plan},
+    duty::Duty,
     generator::{Load, Measured, Schedule, Window},
     link::{Block, TOPIC, declare},
     process::{Pinning, Server},
@@ -33,6 +35,14 @@ impl Ack {
             Self::None => "none",
             Self::Accepted => "accepted",
             Self::Durable => "durable",
+        }
+    }
+
+    /// What the durability of a topic is asked with: all that it promises.
+    fn for_durability(durability: Durability) -> Self {
+        match durability {
+            Durability::Memory => Self::Accepted,
+            Durability::Os | Durability::Fsync => Self::Durable,
         }
     }
 
@@ -83,6 +93,12 @@ pub(super) enum Scenario {
     },
     /// Subscribed sockets that get nothing.
     Idle { connections: usize },
+    /// Publishers and a group that works off what they publish.
+    Group {
+        plan: Plan,
+        partitions: usize,
+        durability: Durability,
+    },
 }
 
 /// What is measured.
@@ -109,10 +125,13 @@ pub(super) struct Percentiles {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
     pub(super) scenario: String,
+    /// The scenario that was measured beside it, turn by turn, to compare with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) beside: Option<String>,
     pub(super) target: Target,
     pub(super) run: usize,
     pub(super) seconds: f64,
-    /// Deliveries (`fanout`) or records (`ingest`) in the window.
+    /// Deliveries (`fanout`), records (`ingest`) or settled records (`queue`, `group`) in the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,12 +192,64 @@ impl Scenario {
                 durability.as_str()
             ),
             Self::Idle { connections } => format!("idle, {connections} connections"),
+            Self::Group {
+                plan,
+                partitions,
+                durability,
+            } => {
+                let (publishers, in_flight) = (plan.publishers, plan.in_flight);
+                let (members, credit, durability) = (plan.members, plan.credit, durability.as_str());
+                match plan.duty {
+                    Duty::Ack => format!(
+                        "queue, {publishers} x {in_flight} in flight, {members} workers, credit {credit}, {durability}"
+                    ),
+                    Duty::Commit { every } => format!(
+                        "group, {publishers} x {in_flight} in flight, {members} members on {partitions} partitions, \
+                         credit {credit}, commit every {every}, {durability}"
+                    ),
+                }
+            }
         }
+    }
+
+    /// The word by which the command line calls it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Fanout { .. } => "fanout",
+            Self::Ingest { .. } => "ingest",
+            Self::Latency { .. } => "latency",
+            Self::Idle { .. } => "idle",
+            Self::Group { plan, .. } => match plan.duty {
+                Duty::Ack => "queue",
+                Duty::Commit { .. } => "group",
+            },
+        }
+    }
+
+    /// What is measured in turn with it, because its target is a share of that: for a group, `ingest` by the
+    /// same publishers with the same durability.
+    pub(super) fn beside(&self) -> Option<Self> {
+        match *self {
+            Self::Group { plan, durability, .. } => Some(Self::Ingest {
+                publishers: plan.publishers,
+                in_flight: plan.in_flight,
+                ack: Ack::for_durability(durability),
+                durability,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Whether it says anything of `target`; the bare server knows no groups.
+    pub(super) fn runs_on(&self, target: Target) -> bool {
+        target == Target::Callboard || !matches!(self, Self::Group { .. })
     }
 
     fn durability(&self) -> Durability {
         match *self {
-            Self::Ingest { durability, .. } | Self::Latency { durability, .. } => durability,
+            Self::Ingest { durability, .. }
+            | Self::Latency { durability, .. }
+            | Self::Group { durability, .. } => durability,
             Self::Fanout { .. } | Self::Idle { .. } => Durability::Memory,
         }
     }
@@ -188,7 +259,7 @@ impl Scenario {
             Self::Fanout { in_flight, .. } => Window::Delivered(in_flight),
             Self::Ingest { ack: Ack::None, .. } => Window::Sockets,
             Self::Ingest { in_flight, .. } => Window::Answered(in_flight),
-            Self::Latency { .. } | Self::Idle { .. } => Window::Delivered(1),
+            Self::Latency { .. } | Self::Idle { .. } | Self::Group { .. } => Window::Delivered(1),
         }
     }
 
@@ -206,6 +277,7 @@ impl Scenario {
         let server = self.start(target, common, pinning)?;
         let mut sample = Sample {
             scenario: self.name(),
+            beside: None,
             target,
             run,
             seconds: 0.0,
@@ -234,6 +306,13 @@ impl Scenario {
                 ..
             } => latency(&server, (subscribers, rate_per_s), common, &mut sample)?,
             Self::Idle { connections } => idle(&server, connections, common, &mut sample)?,
+            Self::Group { plan, durability, .. } => group(
+                &server,
+                plan,
+                Ack::for_durability(durability),
+                common,
+                &mut sample,
+            )?,
         }
         if common.server.is_some() && target == Target::Callboard {
             delete_topic(&server)?;
@@ -284,7 +363,11 @@ impl Scenario {
                 Server::start(&arguments, Some(directory), pinning)?
             }
         };
-        declare(&server, self.durability().as_str())?;
+        let partitions = match *self {
+            Self::Group { partitions, .. } => partitions,
+            _ => 1,
+        };
+        declare(&server, partitions, self.durability().as_str())?;
         Ok(server)
     }
 
@@ -299,17 +382,13 @@ impl Scenario {
         let (ack, lines) = match *self {
             Self::Ingest { ack, in_flight, .. } => (ack.in_frame(), in_flight),
             Self::Fanout { in_flight, .. } => (None, in_flight),
-            Self::Latency { .. } | Self::Idle { .. } => (None, 1),
+            Self::Latency { .. } | Self::Idle { .. } | Self::Group { .. } => (None, 1),
         };
         let block = Block::new(lines, common.payload_bytes, ack);
         let mut load = Load::open(server, publishers, subscribers)?;
         let measured = load.run(server, &block, window, (common.warm_up(), common.duration()))?;
-        let count = measured.count(window);
         sample.take(&measured);
-        sample.count = Some(count);
-        sample.per_s = Some(count as f64 / measured.elapsed.as_secs_f64());
-        let cpu = measured.server_cpu.as_secs_f64();
-        sample.per_server_cpu_s = (cpu > 0.0).then(|| count as f64 / cpu);
+        sample.take_count(measured.count(window));
         Ok(())
     }
 }
@@ -322,6 +401,29 @@ impl Sample {
         self.resident_bytes = measured.memory.resident_bytes;
         self.proportional_bytes = measured.memory.proportional_bytes;
     }
+
+    /// What was done in the seconds that are known already.
+    fn take_count(&mut self, count: u64) {
+        let per = |seconds: f64| (seconds > 0.0).then(|| count as f64 / seconds);
+        self.count = Some(count);
+        self.per_s = per(self.seconds);
+        self.per_server_cpu_s = per(self.server_cpu_s);
+    }
+}
+
+fn group(
+    server: &Server,
+    plan: Plan,
+    ack: Ack,
+    common: &CommonArgs,
+    sample: &mut Sample,
+) -> Result<(), Failure> {
+    let block = Block::new(plan.in_flight, common.payload_bytes, ack.in_frame());
+    let mut crew = Crew::open(server, plan)?;
+    let measured = crew.run(server, &block, (common.warm_up(), common.duration()))?;
+    sample.take(&measured);
+    sample.take_count(measured.delivered);
+    Ok(())
 }
 
 fn latency(
@@ -425,8 +527,8 @@ fn settled(server: &Server) -> u64 {
 /// A broker that was there before gets back the state it had.
 fn delete_topic(server: &Server) -> Result<(), Failure> {
     let url = format!("http://{}/api/v1/topics/{TOPIC}", server.address);
-    let (status, answer) = topic::request("DELETE", &url, None)
-        .map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
+    let (status, answer) =
+        api::request("DELETE", &url, None).map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
     if (200..300).contains(&status) {
         Ok(())
     } else {

@@ -27,6 +27,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 const SEGMENT_BYTES_MIN: u64 = 4096;
 /// Retention removes whole segments, so this many make up what is to be kept.
 const SEGMENTS_PER_RETENTION: u64 = 4;
+/// Segments of a partition that is cut behind an offset are no larger, so that what it must keep is
+/// small beside what it may lose.
+const CUT_SEGMENT_BYTES_MAX: u64 = 4 << 20;
 
 /// A segment that entries are added to.
 struct Appender {
@@ -114,6 +117,7 @@ impl Appender {
             .map_or(segment_bytes, |bytes| bytes / SEGMENTS_PER_RETENTION);
         let limit = wanted
             .min(segment_bytes)
+            .min(retention.before.map_or(u64::MAX, |_| CUT_SEGMENT_BYTES_MAX))
             .max(SEGMENT_BYTES_MIN.min(segment_bytes));
         let age = self
             .index

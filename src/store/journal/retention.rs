@@ -1,4 +1,5 @@
-//! Which segments may go: by age, by size, and because everything in them has expired.
+//! Which segments may go: by age, by size, because everything in them has expired, and because nobody
+//! needs them any more.
 //!
 //! Runs on the thread that lays down, so that no segment goes while it is being written. Removes only
 //! from the front of a partition, and always whole segments.
@@ -69,7 +70,8 @@ fn has_unlaid_to_go(partition: &Partition, now: Timestamp) -> bool {
     let Some(oldest) = partition.first_unlaid() else {
         return false;
     };
-    let Retention { age_ms, bytes } = partition.retention();
+    // What lies before an offset is no reason: it goes when it has been laid down anyway.
+    let Retention { age_ms, bytes, .. } = partition.retention();
     age_ms.is_some_and(|age_ms| now.since(oldest.timestamp) > age_ms)
         || bytes.is_some_and(|bytes| partition.unlaid_bytes() > bytes)
         || expires_at(&oldest).is_some_and(|expiry| expiry <= now)
@@ -85,8 +87,11 @@ fn retain_one(
     let retention = partition.retention();
     let mut bytes = partition.bytes();
     let mut removed = 0;
-    for segment in &segments {
-        if segment.is_empty() || !may_go(files, segment, (retention, bytes), now, budget)? {
+    for (index, segment) in segments.iter().enumerate() {
+        let following = segments.get(index + 1);
+        let end = following.map_or(partition.laid_offset(), |following| following.base_offset());
+        let is_unneeded = retention.before.is_some_and(|before| end <= before);
+        if segment.is_empty() || !(is_unneeded || may_go(files, segment, (retention, bytes), now, budget)?) {
             break;
         }
         bytes -= segment.length();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use callboard_core::record::{Batch, RecordParts};
 use callboard_protocol::{Offset, Timestamp};
 
-use super::harness::{Owner, SMALL, batch, create, key, open, texts, topic, try_open};
+use super::harness::{Owner, SMALL, batch, create, key, open, texts, topic, try_open, wait_for};
 use crate::store::{
     Durability, GapReason, PartitionKey, Retention, Store, StoreError, Submitted, memory::MemoryStore,
 };
@@ -145,6 +145,7 @@ fn memory_log_keeps_its_newest_batches_within_its_retention() {
     owner.log().set_retention(Retention {
         age_ms: Some(100),
         bytes: Some(3 * one),
+        ..Retention::default()
     });
     for number in 0..10 {
         let submitted = owner
@@ -165,4 +166,23 @@ fn memory_log_keeps_its_newest_batches_within_its_retention() {
     assert_eq!(owner.log().first_offset(), Offset(10));
     store.retain(Timestamp(100_000));
     assert_eq!(owner.log().first_offset(), Offset(10), "the newest batch stays");
+}
+
+#[test]
+fn records_before_a_cut_go_and_none_after_it() {
+    on_each(|store, key| {
+        let mut owner = Owner::open(store, key, 1);
+        let payload = "x".repeat(500);
+        for number in 0..200 {
+            owner.publish(number, &[&payload]).unwrap();
+        }
+        owner.log().set_retention(Retention {
+            before: Some(Offset(100)),
+            ..Retention::default()
+        });
+        wait_for(store.as_ref(), 200, || owner.log().first_offset() > Offset(60));
+        let first = owner.log().first_offset();
+        assert!(first <= Offset(100), "first {first}");
+        assert_eq!(owner.read_all().len() as u64, 200 - first.0);
+    });
 }

@@ -183,6 +183,16 @@ impl Owner {
     }
 }
 
+/// Waits until `condition` holds; each look asks the store for retention, which has nothing to announce.
+pub fn wait_for(store: &dyn Store, now: u64, condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "it does not come");
+        store.retain(Timestamp(now));
+        std::thread::yield_now();
+    }
+}
+
 /// Everything that can be read from a log: payloads in order, `None` for a hurt record.
 pub fn read_all(log: &dyn Log, bytes_max: usize) -> Vec<Option<String>> {
     let mut all = Vec::new();

@@ -7,6 +7,7 @@ use callboard_protocol::{Offset, Timestamp};
 
 use super::harness::{
     ONE_JOURNAL, Owner, PATIENCE, SMALL, batch, create, key, open, read_all, shut_down, texts, topic,
+    wait_for,
 };
 use crate::store::{
     CommitEvent, Durability, GapReason, Retention, Store, StoreError,
@@ -17,16 +18,6 @@ fn files_in(directory: &Path, extension: &str) -> usize {
     let is_counted = |path: &Path| path.extension().is_some_and(|found| found == extension);
     let entries = fs::read_dir(directory).unwrap().flatten();
     entries.filter(|entry| is_counted(&entry.path())).count()
-}
-
-/// Waits until `condition` holds; each look asks the store for retention, which has nothing to announce.
-fn wait_for(store: &dyn Store, now: u64, condition: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "it does not come");
-        store.retain(Timestamp(now));
-        std::thread::yield_now();
-    }
 }
 
 #[test]
@@ -136,8 +127,8 @@ fn retention_removes_whole_segments_and_offsets_go_on() {
     let id = create(store.as_ref(), "t");
     let mut owner = Owner::open(&store, key(id, 0), 1);
     owner.log().set_retention(Retention {
-        age_ms: None,
         bytes: Some(16 * 1024),
+        ..Retention::default()
     });
     let payload = "x".repeat(500);
     for number in 0..200 {
@@ -174,7 +165,7 @@ fn partition_that_lost_everything_to_age_gives_no_offset_twice() {
     let mut owner = Owner::open(&store, key(id, 0), 1);
     owner.log().set_retention(Retention {
         age_ms: Some(1000),
-        bytes: None,
+        ..Retention::default()
     });
     for number in 0..7 {
         owner.publish(100 + number, &["x"]).unwrap();
@@ -193,6 +184,65 @@ fn partition_that_lost_everything_to_age_gives_no_offset_twice() {
         drop(opened);
         shut_down(store);
     }
+}
+
+#[test]
+fn partition_that_is_cut_behind_everything_goes_on_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), ONE_JOURNAL);
+    let id = create(store.as_ref(), "t");
+    let mut owner = Owner::open(&store, key(id, 0), 1);
+    owner.log().set_retention(Retention {
+        before: Some(Offset(1000)),
+        ..Retention::default()
+    });
+    for number in 0..20 {
+        owner.publish(number, &["x"]).unwrap();
+        store.retain(Timestamp(number));
+    }
+    let laid = directory.path().join("topics").join(id.0.to_string()).join("0");
+    assert!(!laid.exists(), "nothing is laid down for a cut");
+    assert_eq!(owner.log().first_offset(), Offset(0));
+    drop(owner);
+    shut_down(store);
+    let store = open(directory.path(), ONE_JOURNAL);
+    let owner = Owner::open(&store, key(id, 0), 1);
+    owner.log().set_retention(Retention {
+        before: Some(Offset(20)),
+        ..Retention::default()
+    });
+    wait_for(store.as_ref(), 20, || owner.log().first_offset() == Offset(20));
+    drop((owner, store));
+    let store = open(directory.path(), ONE_JOURNAL);
+    let mut owner = Owner::open(&store, key(id, 0), 1);
+    assert_eq!(owner.opened.next_offset, Offset(20));
+    owner.publish(30, &["on"]).unwrap();
+    assert_eq!(owner.read_all(), texts(&["on"]));
+}
+
+#[test]
+fn partition_that_is_cut_has_small_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = JournalOptions {
+        journal_bytes: 64 << 20,
+        segment_bytes: 64 << 20,
+        ..ONE_JOURNAL
+    };
+    let store = open(directory.path(), options);
+    let id = create(store.as_ref(), "t");
+    let mut owner = Owner::open(&store, key(id, 0), 1);
+    owner.log().set_retention(Retention {
+        before: Some(Offset::ZERO),
+        ..Retention::default()
+    });
+    let payload = "x".repeat(1 << 20);
+    for number in 0..9 {
+        owner.publish(number, &[&payload]).unwrap();
+    }
+    drop(owner);
+    shut_down(store);
+    let laid = directory.path().join("topics").join(id.0.to_string()).join("0");
+    assert_eq!(files_in(&laid, "segment"), 3);
 }
 
 #[test]

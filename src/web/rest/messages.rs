@@ -21,6 +21,7 @@ use super::body::{self, Expect};
 use crate::{
     actors::{
         Shared,
+        append::Asked,
         broker::Want,
         gateway,
         pages::{self, PageFrom},
@@ -32,6 +33,7 @@ use crate::{
 #[derive(Deserialize)]
 pub struct PublishQuery {
     ack: Option<String>,
+    timeout_ms: Option<u64>,
 }
 
 impl PublishQuery {
@@ -40,10 +42,11 @@ impl PublishQuery {
             None | Some("durable") => Ok(Ack::Durable),
             Some("accepted") => Ok(Ack::Accepted),
             Some("none") => Ok(Ack::None),
-            Some("delivered" | "processed") => Err(Problem::invalid(
-                "this level of ack is not available in this version",
+            Some("delivered") => Ok(Ack::Delivered),
+            Some("processed") => Ok(Ack::Processed),
+            Some(_) => Err(Problem::invalid(
+                "ack is none, accepted, durable, delivered or processed",
             )),
-            Some(_) => Err(Problem::invalid("ack is none, accepted or durable")),
         }
     }
 }
@@ -81,12 +84,15 @@ pub async fn publish(
     topic: Path<String>,
     query: Query<PublishQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let ack = query.ack()?;
+    let asked = Asked {
+        ack: query.ack()?,
+        timeout_ms: query.timeout_ms,
+    };
     let body = body::read(&request, payload, Expect::Records).await?;
     let is_one = body.text().trim_start().starts_with('{');
     let records = decode_messages(body.text())?;
     let topic = gateway::topic_or_new(&shared, &topic, Want::Auto).await?;
-    let mut results = gateway::publish(&shared, &topic, records, ack).await?;
+    let mut results = gateway::publish(&shared, &topic, records, asked).await?;
     let mut answer = Vec::new();
     if !is_one {
         server::published_many(&mut answer, None, &topic.name, &results);

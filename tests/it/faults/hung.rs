@@ -1,15 +1,10 @@
 //! A subscriber that hangs beside nine that do not.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    time::{Duration, Instant},
-};
-
-use socket2::{Domain, Protocol, Type};
+use std::time::{Duration, Instant};
 
 use crate::{
     process::{Broker, PATIENCE},
-    socket::{Incoming, Socket},
+    socket::{Incoming, Socket, connect_narrow},
 };
 
 /// Records that are published; far more bytes than all buffers between the two take.
@@ -18,17 +13,6 @@ const RECORDS: u64 = 12_000;
 const PAYLOAD_BYTES: usize = 2_000;
 /// Records in a publish frame.
 const BATCH: u64 = 100;
-
-/// A client whose side of the network takes only a little.
-fn connect_narrow(address: &str) -> Socket {
-    let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
-    socket.set_recv_buffer_size(16 << 10).unwrap();
-    let port = address.rsplit(':').next().unwrap().parse().unwrap();
-    socket
-        .connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())
-        .unwrap();
-    Socket::upgrade(TcpStream::from(socket), address)
-}
 
 fn subscribe(client: &mut Socket) {
     assert_eq!(

@@ -4,8 +4,10 @@
 //! The broker is started again on what is left of its data, sometimes killed once more while it recovers, and
 //! everything is read back through the public protocol ([`verify`]) and held against what was promised
 //! ([`ledger`]): whatever was acked as durable, or shown to a consumer, is there, byte for byte, at its offset.
+//! With `--groups` it is [`groups`] that are held to their word.
 //! The seed fixes the load's shape and the moment of the kill; where exactly in the broker it strikes is chance.
 
+pub mod groups;
 mod ledger;
 mod load;
 mod record;

@@ -7,6 +7,7 @@
 
 pub mod group;
 pub mod group_log;
+pub mod lease;
 pub mod partition;
 pub mod pattern;
 pub mod position;
@@ -85,6 +86,32 @@ scenarios! {
         merging_changes_nothing_for_any_one_record
         hurt_entries_are_errors_and_never_a_panic
         entries_are_encoded_as_documented;
+    lease:
+        random_schedules_agree_with_the_naive_group
+        random_schedules_in_key_order_agree_with_the_naive_group
+        acked_record_is_finished_and_the_floor_waits_for_those_before
+        expired_lease_is_retried_at_once_then_dead_lettered
+        lease_can_not_be_settled_from_its_end_on
+        extended_lease_ends_later_or_earlier
+        nacked_record_waits_longer_each_time_up_to_a_maximum
+        nack_says_when_or_that_it_is_dead
+        member_that_leaves_gives_its_leases_back_at_once
+        retired_member_settles_what_it_has_and_gets_nothing
+        credit_bounds_what_is_out
+        few_records_are_spread_and_turns_are_fair
+        exclusive_member_is_alone
+        key_is_out_once_and_keeps_its_order
+        dead_record_lets_its_key_go_on
+        delayed_record_blocks_its_key_after_a_restart
+        clean_restart_keeps_attempts_and_waits
+        crash_forgets_attempts_that_were_not_flushed_and_adds_none
+        last_attempt_that_was_out_at_a_restart_is_dead
+        doomed_record_is_known_again_until_it_is_buried
+        snapshot_stands_for_everything_before_it
+        seek_ends_leases_and_forgets_attempts
+        passed_over_records_are_finished
+        record_held_back_and_then_passed_over_blocks_nobody
+        counters_survive_restarts;
     partition:
         random_schedules_agree_with_the_naive_partition
         plain_draft_becomes_the_batch_without_a_copy

@@ -171,7 +171,7 @@ pub(super) fn subscribe<'a>(text: &str) -> Result<Request<'a>, Refusal> {
     })))
 }
 
-fn start_from(value: serde_json::Value) -> Result<From, Refusal> {
+pub(super) fn start_from(value: serde_json::Value) -> Result<From, Refusal> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, rename_all = "snake_case")]
     enum Object {

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    Overflow, Request, Target,
-    control::{From, Whole, offsets, read},
+    Overflow, Request, Target, bad,
+    control::{From, Whole, offsets, read, start_from},
     invalid, partition_id,
 };
 use crate::{
@@ -149,6 +149,32 @@ pub(super) fn lease(lease_ms: u64) -> Result<u64, Refusal> {
         Ok(lease_ms)
     } else {
         Err(invalid(format!("lease_ms is {LEASE_MS_MIN} to {LEASE_MS_MAX}")))
+    }
+}
+
+/// Reads where a group is to be sought by REST: `{"from":…}` as in `subscribe`, or `offsets` or `time` by itself.
+///
+/// # Errors
+/// `bad_frame` for what is none of these or more than one; `invalid_argument` for a place that only a
+/// subscription can begin at.
+pub fn decode_seek(text: &str) -> Result<From, Refusal> {
+    let fields: serde_json::Map<String, serde_json::Value> = read(text)?;
+    let mut said = ["from", "to", "offsets", "time"]
+        .into_iter()
+        .filter_map(|name| Some((name, fields.get(name).filter(|value| !value.is_null())?)));
+    let expected = || bad("one of from, offsets and time says where to: earliest, latest, a time or offsets");
+    let (Some((name, value)), None) = (said.next(), said.next()) else {
+        return Err(expected());
+    };
+    let from = match name {
+        "from" | "to" => start_from(value.clone())?,
+        name => start_from(serde_json::json!({ name: value }))?,
+    };
+    match from {
+        From::Last(_) | From::Topics(_) => Err(invalid(
+            "a group is sought to earliest, latest, a time or offsets",
+        )),
+        from => Ok(from),
     }
 }
 

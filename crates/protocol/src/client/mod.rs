@@ -18,7 +18,7 @@ pub mod settle;
 use std::borrow::Cow;
 
 pub use control::{Credit, Declare, Fetch, From, Overflow, Resume, Subscribe, Target};
-pub use group::{Commit, GroupSubscribe, OrderingText, Release};
+pub use group::{Commit, GroupSubscribe, OrderingText, Release, decode_seek};
 pub use publish::{Ack, NewRecord, Payload, Publish, Records, decode_messages};
 pub use settle::{Deliveries, Settle, SettleAction};
 

@@ -295,6 +295,45 @@ fn a_frame_settles_a_bounded_number_of_deliveries() {
 }
 
 #[test]
+fn a_seek_says_where_to_in_one_way() {
+    let resume = |offset| {
+        From::Resume(Resume {
+            offsets: [(PartitionId(0), Offset(offset))].into(),
+            epoch: None,
+        })
+    };
+    for (text, from) in [
+        (r#"{"from":"earliest"}"#, From::Earliest),
+        (r#"{"to":"latest","other":1}"#, From::Latest),
+        (
+            r#"{"from":{"time":"2026-11-20T08:00:00Z"}}"#,
+            From::Time("2026-11-20T08:00:00Z".into()),
+        ),
+        (
+            r#"{"time":"2026-11-20T08:00:00Z","from":null}"#,
+            From::Time("2026-11-20T08:00:00Z".into()),
+        ),
+        (r#"{"from":{"offsets":{"0":12}}}"#, resume(12)),
+        (r#"{"offsets":{"0":0}}"#, resume(0)),
+    ] {
+        assert_eq!(decode_seek(text).unwrap(), from, "{text}");
+    }
+    for (text, code) in [
+        ("", ErrorCode::BadFrame),
+        ("[]", ErrorCode::BadFrame),
+        ("{}", ErrorCode::BadFrame),
+        (r#"{"from":"newest"}"#, ErrorCode::BadFrame),
+        (r#"{"from":"earliest","to":"latest"}"#, ErrorCode::BadFrame),
+        (r#"{"offsets":{"0":-1}}"#, ErrorCode::BadFrame),
+        (r#"{"time":5}"#, ErrorCode::BadFrame),
+        (r#"{"from":{"last":5}}"#, ErrorCode::InvalidArgument),
+        (r#"{"from":{"topics":{}}}"#, ErrorCode::InvalidArgument),
+    ] {
+        assert_eq!(decode_seek(text).unwrap_err().code, code, "{text}");
+    }
+}
+
+#[test]
 fn publish_waits_for_whom_it_says() {
     let publish =
         published(r#"{"type":"publish","topic":"t","payload":1,"ack":"processed","timeout_ms":5000}"#);

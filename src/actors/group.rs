@@ -1,0 +1,553 @@
+//! GroupActor: one group of one topic, its members, its position and its log.
+//!
+//! Owns who works on what: assignments of a partitioned group, leases of a shared one. Core decides, the
+//! group's log keeps ([`history`]), members' threads are told once a turn. A turn is everything that waited
+//! in the mailbox: what it changed is one entry of the log and one message a hub. Started, restarted and
+//! ended by its TopicActor. Never waits for a disk, never parses a payload.
+
+mod control;
+mod dead;
+pub mod describe;
+mod dispatch;
+pub mod handle;
+mod history;
+pub mod mailbox;
+mod members;
+mod partitioned;
+pub mod receipt;
+pub mod shared;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use callboard_core::{
+    group::{GroupError, MemberId},
+    group_log::{Entry, EntryWriter, entries},
+    record::Batch,
+};
+use callboard_protocol::{
+    ErrorCode, GroupMode, Offset, PartitionId, Timestamp, error::Refusal, server::Offsets,
+};
+
+use self::{
+    handle::GroupRef,
+    history::{Answer, History},
+    mailbox::{
+        AddCredit, Adopt, CloseGroup, Commit, Going, Join, Leave, LogEvent, Release, Settle, Stopped,
+        TopicMoved, Turn, Wake,
+    },
+    members::Members,
+    partitioned::Partitioned,
+    receipt::{GroupReply, GroupRestarted, News, Outgoing, Whats},
+    shared::SharedWork,
+};
+use super::{
+    Shared, clock,
+    directory::{PartitionRef, Topic},
+    partition::refusal,
+    topic::{Sentinel, TopicActor},
+};
+use crate::store::{CommitEvent, OpenedPartition, StoreError};
+
+/// How long to wait before the store is asked again to open the group's log.
+const REOPEN_DELAY: Duration = Duration::from_millis(500);
+
+/// See the module.
+pub struct GroupActor {
+    shared: Arc<Shared>,
+    topic: Arc<Topic>,
+    group: Arc<GroupRef>,
+    parts: Arc<[Arc<PartitionRef>]>,
+    kind: Kind,
+    members: Members,
+    history: History,
+    entries: EntryWriter,
+    /// What is said when the entries of this turn are committed.
+    answers: Vec<Answer>,
+    outgoing: Outgoing,
+    start: Start,
+    /// A [`Turn`] is in the mailbox already.
+    has_turn: bool,
+    alarm: Option<(Timestamp, SpawnHandle)>,
+    sentinel: Sentinel,
+}
+
+/// Whether members of a former actor must be told that there is a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nobody knows the group yet.
+    First,
+    /// After a death.
+    Again,
+}
+
+/// What a group of each mode owns.
+enum Kind {
+    Partitioned(Partitioned),
+    Shared(Box<SharedWork>),
+}
+
+impl GroupActor {
+    /// A group that opens its log when it is started; `stored` is where the store keeps that.
+    pub fn new(
+        shared: Arc<Shared>,
+        topic: Arc<Topic>,
+        group: Arc<GroupRef>,
+        start: Start,
+        owner: Addr<TopicActor>,
+    ) -> Self {
+        let config = topic.config();
+        let kind = match group.mode {
+            GroupMode::Partitioned => Kind::Partitioned(Partitioned::new(&shared.settings)),
+            GroupMode::Shared => Kind::Shared(Box::new(SharedWork::new(&config, group.ordering))),
+        };
+        Self {
+            history: History::new(shared.clone(), group.kept.id),
+            sentinel: Sentinel::group(owner, group.name.to_string()),
+            parts: topic.partitions(),
+            shared,
+            topic,
+            group,
+            kind,
+            members: Members::default(),
+            entries: EntryWriter::new(),
+            answers: Vec::new(),
+            outgoing: Outgoing::default(),
+            start,
+            has_turn: false,
+            alarm: None,
+        }
+    }
+
+    /// Reads what the group's log has. The mailbox waits meanwhile.
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        let addr = ctx.address();
+        // At most one event a flush, and flushes wait for this group's own submissions.
+        let opening = self.history.open(Box::new(move |event| addr.do_send(LogEvent(event))));
+        ctx.wait(opening.into_actor(self).map(|opened, actor, ctx| match opened {
+            Ok((opened, batches)) => actor.opened(opened, &batches, ctx),
+            Err(StoreError::Closed | StoreError::ShuttingDown) => {
+                actor.sentinel.dismiss();
+                ctx.stop();
+            }
+            Err(error) => {
+                log::error!("the log of {} can not be opened: {error}", actor.label());
+                let pause = tokio::time::sleep(REOPEN_DELAY).into_actor(actor);
+                ctx.wait(pause.map(|(), actor, ctx| actor.open(ctx)));
+            }
+        }));
+    }
+
+    fn label(&self) -> String {
+        format!("group {} of {}", self.group.name, self.group.topic)
+    }
+
+    fn opened(&mut self, opened: OpenedPartition, batches: &[Batch], ctx: &mut Context<Self>) {
+        for (offset, parts) in batches.iter().flat_map(Batch::iter) {
+            if let Err(error) = self.replay(parts.payload) {
+                log::error!("entry {offset} of {} is left out: {error}", self.label());
+            }
+        }
+        self.history.opened(opened);
+        if let Kind::Shared(work) = &mut self.kind {
+            work.restored(clock::now());
+        }
+        self.take_partitions();
+        if self.start == Start::Again {
+            for worker in self.shared.workers().iter() {
+                worker.hub.do_send(GroupRestarted(self.group.clone()));
+            }
+        }
+        self.schedule(ctx);
+    }
+
+    fn replay(&mut self, payload: &[u8]) -> Result<(), callboard_core::group_log::EntryError> {
+        for entry in entries(payload)? {
+            let entry: Entry<'_> = entry?;
+            match &mut self.kind {
+                Kind::Partitioned(own) => own.group.apply(&entry),
+                Kind::Shared(work) => work.apply(&entry),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over which partitions the topic has and how it is configured.
+    fn take_partitions(&mut self) {
+        self.parts = self.topic.partitions();
+        let config = self.topic.config();
+        match &mut self.kind {
+            Kind::Partitioned(own) => own.take_partitions(&self.parts),
+            Kind::Shared(work) => work.take_partitions(&self.group, &self.parts, &config),
+        }
+    }
+
+    /// Sees to it that a turn ends when everything is done that waits in the mailbox now.
+    fn schedule(&mut self, ctx: &mut Context<Self>) {
+        if !self.has_turn {
+            self.has_turn = true;
+            ctx.address().do_send(Turn);
+        }
+    }
+
+    /// Ends a turn: hands out what can be, keeps what happened, and tells everybody.
+    fn end_turn(&mut self, ctx: &mut Context<Self>) {
+        let now = clock::now();
+        match &mut self.kind {
+            Kind::Partitioned(own) => {
+                own.group.tick(now);
+                self.take_events();
+            }
+            Kind::Shared(_) => self.hand_out(now, ctx),
+        }
+        if let Err(error) = self.keep() {
+            self.fail(&error, ctx);
+            return;
+        }
+        self.outgoing.send();
+        self.report();
+        self.bury_next(ctx);
+        self.set_alarm(now, ctx);
+    }
+
+    /// Writes what happened to the group's log.
+    fn keep(&mut self) -> Result<(), StoreError> {
+        let durability = self.topic.config().durability.into();
+        let entries = match &mut self.kind {
+            Kind::Partitioned(_) => self.entries.finish(),
+            Kind::Shared(work) => work.group.log().finish(),
+        };
+        let answers = std::mem::take(&mut self.answers);
+        match self.history.write(&entries, durability, answers) {
+            Ok(answers) => self.answer(answers),
+            Err((error, answers)) => {
+                self.answers = answers;
+                return Err(error);
+            }
+        }
+        if self.history.wants_snapshot() {
+            let mut snapshot = EntryWriter::new();
+            match &self.kind {
+                Kind::Partitioned(own) => own.snapshot(&mut snapshot),
+                Kind::Shared(work) => work.group.snapshot(&mut snapshot),
+            }
+            self.history.write_snapshot(&snapshot.finish(), durability)?;
+        }
+        Ok(())
+    }
+
+    /// The log takes nothing: who waits is told, and a new actor begins from what is kept.
+    fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        log::error!("{} begins again from its log: {error}", self.label());
+        let refusal = refusal(error);
+        let mut waiting = self.history.refused();
+        waiting.append(&mut self.answers);
+        for answer in waiting {
+            match answer {
+                Answer::Member(mut receipt, _, _) => {
+                    let replies = receipt.take_ids().into_iter();
+                    let replies = replies.map(|id| GroupReply::refused(id, refusal.clone())).collect();
+                    if let Some((hub, news)) = receipt.settle(replies, BTreeMap::new()) {
+                        hub.do_send(receipt::GroupNews(vec![news]));
+                    }
+                }
+                // The record comes again, and so does its outcome.
+                Answer::Publisher(..) => {}
+                // Whoever asked may have gone.
+                Answer::Caller(caller) => drop(caller.send(Err(refusal.clone()))),
+            }
+        }
+        ctx.stop();
+    }
+
+    /// Says what depended on entries that are committed now.
+    fn answer(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            match answer {
+                Answer::Member(receipt, replies, committed) => {
+                    if let Some((hub, news)) = receipt.settle(replies, committed) {
+                        self.outgoing.push(&hub, news);
+                    }
+                }
+                Answer::Publisher(part, outcomes) => {
+                    if let Some(addr) = part.addr() {
+                        addr.do_send(super::partition::Processed(outcomes));
+                    }
+                }
+                // Whoever asked may have gone.
+                Answer::Caller(caller) => drop(caller.send(Ok(()))),
+            }
+        }
+    }
+
+    /// Lets the partitions know how much is unfinished, and who waits for room.
+    fn report(&self) {
+        let parts = self.group.parts();
+        for (part, known) in self.parts.iter().zip(parts.iter()) {
+            let end = part.next_offset();
+            let unfinished = match &self.kind {
+                Kind::Partitioned(own) => own.unfinished(part.id, end),
+                Kind::Shared(work) => work.unfinished(part.id, end),
+            };
+            known.set_unfinished(end, unfinished);
+            if part.waits.for_room()
+                && let Some(addr) = part.addr()
+            {
+                addr.do_send(super::partition::RoomMade);
+            }
+        }
+    }
+
+    /// Wakes the group when something is due.
+    fn set_alarm(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
+        let next = match &self.kind {
+            Kind::Partitioned(own) => own.group.next_timeout(),
+            Kind::Shared(work) => work.group.next_timeout(),
+        };
+        let Some(due) = next else { return };
+        match self.alarm {
+            // It looks again when it rings, so one that rings too early will do.
+            Some((at, _)) if at <= due => return,
+            Some((_, handle)) => drop(ctx.cancel_future(handle)),
+            None => {}
+        }
+        // A clock that counts milliseconds may ring just before one has passed.
+        let delay = Duration::from_millis(due.since(now) + 1);
+        let handle = ctx.run_later(delay, |actor, ctx| {
+            actor.alarm = None;
+            actor.schedule(ctx);
+        });
+        self.alarm = Some((due, handle));
+    }
+
+    fn join(&mut self, join: &Join) -> Result<Offsets, Refusal> {
+        let now = clock::now();
+        match &mut self.kind {
+            Kind::Partitioned(own) => own.join(now, join).map_err(|error| group_refusal(&error))?,
+            Kind::Shared(work) => {
+                let lease_ms = join.lease_ms.unwrap_or(self.topic.config().lease_ms);
+                work.join(join, lease_ms).map_err(|error| group_refusal(&error))?;
+            }
+        }
+        self.members.add(join);
+        Ok(self
+            .parts
+            .iter()
+            .filter_map(|part| Some((part.id, self.position(part.id)?)))
+            .collect())
+    }
+
+    /// Where the group is in a partition.
+    fn position(&self, partition: PartitionId) -> Option<Offset> {
+        match &self.kind {
+            Kind::Partitioned(own) => own.group.committed(partition),
+            Kind::Shared(work) => work.group.floor(partition),
+        }
+    }
+
+    fn leave(&mut self, Leave { member, going, id }: Leave) {
+        let now = clock::now();
+        let mut leases = 0;
+        match &mut self.kind {
+            Kind::Partitioned(own) if going == Going::Lost => own.group.lost(now, member),
+            Kind::Partitioned(own) => own.group.leave(now, member),
+            Kind::Shared(work) if going == Going::Retired => {
+                work.group.retire(now, member);
+                let known = work.group.members().find(|known| known.member == member);
+                leases = known.map_or(0, |known| known.out);
+            }
+            Kind::Shared(work) => work.group.leave(now, member),
+        }
+        if let (Some(id), Some(known)) = (id, self.members.get(member)) {
+            known.tell(&mut self.outgoing, Whats::Left(id, leases));
+        }
+        // A named one that is lost keeps its place for a while, one that retires as long as it has leases.
+        if going == Going::Left || (going == Going::Retired && leases == 0) {
+            self.members.remove(member);
+        }
+        self.forget_gone();
+    }
+
+    /// Forgets members that core knows no more.
+    fn forget_gone(&mut self) {
+        let mut known: Vec<MemberId> = match &self.kind {
+            Kind::Partitioned(own) => own.group.members().map(|known| known.member).collect(),
+            Kind::Shared(work) => work.group.members().map(|known| known.member).collect(),
+        };
+        known.sort_unstable();
+        self.members.retain(|member| known.binary_search(&member.id).is_ok());
+    }
+
+    fn close(&mut self, reason: &'static str, ctx: &mut Context<Self>) {
+        self.sentinel.dismiss();
+        for member in self.members.iter() {
+            member.tell(&mut self.outgoing, Whats::Ended(reason));
+        }
+        self.outgoing.send();
+        ctx.stop();
+    }
+}
+
+/// What a member is told of a refusal of core's.
+fn group_refusal(error: &GroupError) -> Refusal {
+    let code = match error {
+        GroupError::Conflict(_) => ErrorCode::Conflict,
+        GroupError::NotOwner { .. } => ErrorCode::NotOwner,
+        GroupError::StaleGeneration { .. } => ErrorCode::StaleGeneration,
+        GroupError::UnknownMember => ErrorCode::NotSubscribed,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+impl Actor for GroupActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.open(ctx);
+    }
+}
+
+impl Handler<Wake> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        // Before it looks, so that whoever comes after that wakes it again.
+        self.group.set_awake();
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Turn> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Turn, ctx: &mut Self::Context) {
+        self.has_turn = false;
+        self.end_turn(ctx);
+    }
+}
+
+impl Handler<LogEvent> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, LogEvent(event): LogEvent, ctx: &mut Self::Context) {
+        match event {
+            CommitEvent::Committed {
+                incarnation,
+                next_offset,
+            } => {
+                let answers = self.history.committed(incarnation, next_offset);
+                self.answer(answers);
+                self.outgoing.send();
+            }
+            CommitEvent::Failed {
+                incarnation, error, ..
+            } => {
+                if self.history.is_of(incarnation) {
+                    self.fail(&error, ctx);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Join> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, join: Join, ctx: &mut Self::Context) {
+        let what = match self.join(&join) {
+            Ok(offsets) => Whats::Joined(offsets),
+            Err(refusal) => Whats::Denied(refusal),
+        };
+        let (conn, index) = (join.conn, join.key.index);
+        self.outgoing.push(&join.hub, News { conn, index, what });
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Leave> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, leave: Leave, ctx: &mut Self::Context) {
+        self.leave(leave);
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Stopped> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, Stopped { member, partitions }: Stopped, ctx: &mut Self::Context) {
+        if let Kind::Partitioned(own) = &mut self.kind {
+            for (partition, out) in partitions {
+                own.group.stopped(clock::now(), member, partition, out);
+            }
+        }
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Commit> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, commit: Commit, ctx: &mut Self::Context) {
+        self.commit(commit);
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Release> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, release: Release, ctx: &mut Self::Context) {
+        self.release(release);
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<AddCredit> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, AddCredit { member, add }: AddCredit, ctx: &mut Self::Context) {
+        if let Some(known) = self.members.get_mut(member) {
+            known.credit = known.credit.saturating_add(add);
+        }
+        if let Kind::Shared(work) = &mut self.kind {
+            work.group.add_credit(member, add);
+        }
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Settle> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, settle: Settle, ctx: &mut Self::Context) {
+        self.settle(settle);
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<TopicMoved> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, _: TopicMoved, ctx: &mut Self::Context) {
+        self.take_partitions();
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<Adopt> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, Adopt(owner): Adopt, _: &mut Self::Context) {
+        self.sentinel.group_owner(owner);
+    }
+}
+
+impl Handler<CloseGroup> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, CloseGroup(reason): CloseGroup, ctx: &mut Self::Context) {
+        self.close(reason, ctx);
+    }
+}

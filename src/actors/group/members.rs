@@ -1,0 +1,108 @@
+//! The members of a group, and how to reach them.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use callboard_core::group::MemberId;
+
+use super::{
+    handle::Gauge,
+    mailbox::Join,
+    receipt::{News, Outgoing, Whats},
+};
+use crate::actors::{
+    append::ConnId,
+    hub::HubActor,
+    wire::{Format, FrameBuffer},
+};
+
+/// One member.
+pub struct Member {
+    /// Who.
+    pub id: MemberId,
+    /// The thread of its session.
+    pub hub: Addr<HubActor>,
+    /// Its session.
+    pub conn: ConnId,
+    /// Which of its session's memberships.
+    pub index: u32,
+    /// Its session's id.
+    pub session: Arc<str>,
+    /// The name that it comes back under.
+    pub name: Option<Arc<str>>,
+    /// Its subprotocol.
+    pub format: Format,
+    /// Most records out at a time.
+    pub credit: u64,
+    /// What waits for it on its way.
+    pub gauge: Arc<Gauge>,
+    /// Records for it that go out with this turn.
+    pub frames: Option<FrameBuffer>,
+}
+
+impl Member {
+    /// Has its thread told something.
+    pub fn tell(&self, outgoing: &mut Outgoing, what: Whats) {
+        let (conn, index) = (self.conn, self.index);
+        outgoing.push(&self.hub, News { conn, index, what });
+    }
+}
+
+/// The members by id: ids rise, so that the newest stands last.
+#[derive(Default)]
+pub struct Members(Vec<Member>);
+
+impl Members {
+    /// Takes a member in.
+    pub fn add(&mut self, join: &Join) {
+        let member = Member {
+            id: join.key.member,
+            hub: join.hub.clone(),
+            conn: join.conn,
+            index: join.key.index,
+            session: join.session.clone(),
+            name: join.name.clone(),
+            format: join.format,
+            credit: join.credit,
+            gauge: join.gauge.clone(),
+            frames: None,
+        };
+        match self.0.binary_search_by_key(&member.id, |known| known.id) {
+            Ok(index) => self.0[index] = member,
+            Err(index) => self.0.insert(index, member),
+        }
+    }
+
+    /// A member.
+    pub fn get(&self, id: MemberId) -> Option<&Member> {
+        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
+        self.0.get(index)
+    }
+
+    /// A member.
+    pub fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
+        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
+        self.0.get_mut(index)
+    }
+
+    /// Forgets a member.
+    pub fn remove(&mut self, id: MemberId) -> Option<Member> {
+        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
+        Some(self.0.remove(index))
+    }
+
+    /// Forgets those that `stays` does not keep.
+    pub fn retain(&mut self, stays: impl FnMut(&Member) -> bool) {
+        self.0.retain(stays);
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.0.iter()
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.0.iter_mut()
+    }
+}

@@ -1,0 +1,377 @@
+//! The way of an append into the partition: whether there is room, what core decides, and to the store.
+
+use std::{
+    sync::{Arc, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use callboard_core::{
+    partition::{Admission, AdmitLimits, Outcome, Outcomes, Partition},
+    record::Batch,
+    topic::{Durability as TopicDurability, WhenFull},
+};
+use callboard_protocol::{
+    ErrorCode, Offset,
+    client::Ack,
+    error::Refusal,
+    server::{DurabilityText, Stored},
+};
+
+use super::{Inflight, PartitionActor, Stays, deleted, refusal, room::Waiting};
+use crate::{
+    actors::{
+        append::{Append, Keep, Receipt, Settlement},
+        clock,
+        directory::Topic,
+        hub::Settle,
+        waiting::{Held, Until},
+    },
+    store::{Durability, Submission, Submitted},
+};
+
+/// A topic whose records are counted, as it is now.
+struct Counted(Option<Arc<Topic>>);
+
+impl Counted {
+    /// Keeps the other partitions from admitting records until this one has counted its own, so that together
+    /// they never admit more than fits.
+    fn lock(&self) -> Option<MutexGuard<'_, ()>> {
+        self.0.as_ref().map(|topic| topic.lock_room())
+    }
+}
+
+impl PartitionActor {
+    pub(super) fn append(&mut self, append: Append) {
+        if self.closed {
+            return self.settle(append.receipt, Settlement::Refused(deleted()));
+        }
+        if self.state.is_none() {
+            let refusal = Refusal::new(ErrorCode::StorageFailed, "the partition could not be opened yet");
+            return self.settle(append.receipt, Settlement::Refused(refusal));
+        }
+        if append.keep == Keep::Transient {
+            return self.pass_on(append.draft, append.receipt);
+        }
+        // One that is too far away to be said is none.
+        let deadline = append
+            .asked
+            .timeout_ms
+            .and_then(|timeout_ms| Instant::now().checked_add(Duration::from_millis(timeout_ms)));
+        if self.waits_when_full() {
+            self.wait_for_room(append, deadline);
+            self.fill_room();
+        } else {
+            let counted = self.counted();
+            let room = counted.lock();
+            self.admit(append, deadline, (&counted, room));
+        }
+    }
+
+    fn waits_when_full(&self) -> bool {
+        self.topic.records_max.is_some() && self.topic.when_full == WhenFull::Wait
+    }
+
+    /// The topic, if its records are counted.
+    fn counted(&self) -> Counted {
+        let topic = self.topic.records_max.and_then(|_| {
+            let topic = self.shared.directory.get(self.part.topic.as_str())?;
+            (topic.id == self.part.key.topic).then_some(topic)
+        });
+        Counted(topic)
+    }
+
+    /// Puts an append behind all others that wait for room. What is too much for its session or for the
+    /// partition is refused.
+    fn wait_for_room(&mut self, mut append: Append, deadline: Option<Instant>) {
+        if self.room.is_empty() {
+            // What fits at once has not waited, and counts for nobody.
+            let counted = self.counted();
+            let room = counted.lock();
+            let left = self.room_left(&counted);
+            let count = append.count();
+            if left > 0 {
+                let rest = ((count as u64) > left).then(|| append.split_off(left as usize));
+                self.admit(append, deadline, (&counted, room));
+                match rest {
+                    None => return,
+                    Some(rest) => append = rest,
+                }
+            }
+        }
+        if !self.room.takes(append.draft.records.len()) {
+            let refusal = Refusal::new(
+                ErrorCode::Overloaded,
+                "the topic is full, and as much waits for room as may",
+            );
+            return self.settle(append.receipt, Settlement::Refused(refusal));
+        }
+        if !append.receipt.is_held() {
+            let may_wait = append.receipt.hold(&append.draft.entries);
+            if may_wait < append.count() {
+                let refused = append.split_off(may_wait);
+                let refusal = Refusal::new(
+                    ErrorCode::Overloaded,
+                    "the topic is full, and the session has as much waiting as it may",
+                );
+                self.settle(refused.receipt, Settlement::Refused(refusal));
+            }
+            if may_wait == 0 {
+                return self.settle(append.receipt, Settlement::Each(Vec::new()));
+            }
+        }
+        if let Some((hub, settled)) = append.receipt.release_bytes() {
+            hub.do_send(Settle(vec![settled]));
+        }
+        self.room.push(Waiting { append, deadline });
+    }
+
+    /// Admits what waits, as far as there is room.
+    pub(super) fn fill_room(&mut self) {
+        if self.state.is_none() || self.closed {
+            return;
+        }
+        while !self.room.is_empty() {
+            let counted = self.counted();
+            let room = counted.lock();
+            // Without `when_full: wait`, as the topic may say by now, all of it is judged.
+            let left = if self.waits_when_full() {
+                self.room_left(&counted)
+            } else {
+                u64::MAX
+            };
+            let Some(Waiting { append, deadline }) = self.room.pop(left) else {
+                return;
+            };
+            self.admit(append, deadline, (&counted, room));
+        }
+    }
+
+    /// Refuses all that waits for room.
+    pub(super) fn refuse_room(&mut self, refusal: &Refusal) {
+        for append in self.room.take_all() {
+            self.settle(append.receipt, Settlement::Refused(refusal.clone()));
+        }
+    }
+
+    /// Refuses what has waited for room long enough at `now`.
+    pub(super) fn give_up_room(&mut self, now: Instant) {
+        let refusal = Refusal::new(
+            ErrorCode::Timeout,
+            "the topic stayed full, and the record is not stored",
+        );
+        for append in self.room.take_expired(now) {
+            self.settle(append.receipt, Settlement::Refused(refusal.clone()));
+        }
+    }
+
+    /// How many records fit; called while the topic's room is locked.
+    fn room_left(&self, counted: &Counted) -> u64 {
+        match self.topic.records_max {
+            None => u64::MAX,
+            Some(records_max) => records_max.saturating_sub(self.kept(counted)),
+        }
+    }
+
+    /// Records that count against `records_max`, those included that are not visible yet.
+    fn kept(&self, counted: &Counted) -> u64 {
+        if let Some(state) = &self.state {
+            self.part.set_given(state.next_offset());
+        }
+        match &counted.0 {
+            Some(topic) => topic.partitions().iter().map(|part| part.kept()).sum(),
+            None => self.part.kept(),
+        }
+    }
+
+    fn limits(&self, counted: &Counted) -> AdmitLimits {
+        let records_max = self.topic.records_max;
+        AdmitLimits {
+            dedup_window_ms: self.topic.dedup_window_ms,
+            records_max,
+            record_bytes_max: self.topic.record_bytes_max,
+            kept: records_max.map_or(0, |_| self.kept(counted)),
+        }
+    }
+
+    /// Gives an append its offsets and hands it to the store.
+    fn admit(
+        &mut self,
+        append: Append,
+        deadline: Option<Instant>,
+        (counted, room): (&Counted, Option<MutexGuard<'_, ()>>),
+    ) {
+        let Append {
+            draft,
+            asked,
+            keep: _,
+            receipt,
+        } = append;
+        let limits = self.limits(counted);
+        let until = asked.until();
+        let sizes: Vec<u32> = match until {
+            None => Vec::new(),
+            Some(_) => draft.entries.iter().map(|entry| entry.bytes).collect(),
+        };
+        let state = self.state.as_mut().expect("only an open partition admits");
+        let Admission { batch, outcomes } = state.admit(clock::now(), draft, &limits);
+        if limits.records_max.is_some() {
+            self.part.set_given(state.next_offset());
+        }
+        drop(room);
+        let Some(batch) = batch.map(Arc::new) else {
+            return self.without_batch(outcomes, receipt);
+        };
+        let mut inflight = Inflight {
+            until: batch.next_offset(),
+            batch: Some(batch),
+            outcomes,
+            receipt,
+        };
+        if let Some(until) = until {
+            self.let_wait(&mut inflight, (until, deadline), &sizes);
+        }
+        self.submit(inflight, asked.ack);
+    }
+
+    /// Lets the publishers of the records that get stored wait for more than that, each for itself; what is
+    /// left of the append is answered as any other. Before the store has the records, and so before anybody
+    /// can see one of them.
+    fn let_wait(
+        &mut self,
+        inflight: &mut Inflight,
+        (until, deadline): (Until, Option<Instant>),
+        sizes: &[u32],
+    ) {
+        let base = inflight
+            .batch
+            .as_ref()
+            .map_or(Offset::ZERO, |batch| batch.base_offset);
+        let outcomes = std::mem::replace(&mut inflight.outcomes, Outcomes::Each(Vec::new()));
+        let stored_at = |index: usize| match &outcomes {
+            Outcomes::AllStored => Some(base.plus(index as u64)),
+            Outcomes::Each(outcomes) => match outcomes.get(index) {
+                Some(Outcome::Stored(offset)) => Some(*offset),
+                _ => None,
+            },
+        };
+        let is_held = inflight.receipt.is_held();
+        let tickets = inflight.receipt.tickets(|index| {
+            stored_at(index)?;
+            let bytes = sizes.get(index).copied().unwrap_or_default() as usize;
+            Some(if is_held {
+                Held::one(bytes)
+            } else {
+                Held::default()
+            })
+        });
+        for (index, ticket) in tickets {
+            if let Some(offset) = stored_at(index) {
+                self.waits.insert(offset, until, deadline, ticket);
+            }
+        }
+        if let Outcomes::Each(outcomes) = outcomes {
+            let left = outcomes
+                .into_iter()
+                .filter(|outcome| !matches!(outcome, Outcome::Stored(_)));
+            inflight.outcomes = Outcomes::Each(left.collect());
+        }
+    }
+
+    fn submit(&mut self, mut inflight: Inflight, ack: Ack) {
+        let Some(batch) = inflight.batch.clone() else {
+            return;
+        };
+        let submitted = self.shared.store.submit(Submission {
+            key: self.part.key,
+            incarnation: self.incarnation,
+            batch: batch.clone(),
+            durability: match self.topic.durability {
+                TopicDurability::Memory => Durability::Memory,
+                TopicDurability::Os => Durability::Os,
+                TopicDurability::Fsync => Durability::Fsync,
+            },
+        });
+        match submitted {
+            Ok(Submitted::Committed) => {
+                let until = inflight.until;
+                self.inflight.push_back(inflight);
+                self.commit(until);
+            }
+            Ok(Submitted::Pending) => {
+                if ack == Ack::Accepted && inflight.outcomes == Outcomes::AllStored {
+                    self.answer_early(&mut inflight, &batch);
+                }
+                self.inflight.push_back(inflight);
+            }
+            Err(error) => {
+                let refusal = refusal(&error);
+                self.state.as_mut().expect("it admitted").fail(batch.base_offset);
+                self.end_waits(batch.base_offset, &refusal, Stays::No);
+                self.settle(inflight.receipt, Settlement::Refused(refusal));
+            }
+        }
+    }
+
+    /// The offsets are known, and what is true of them by now is memory.
+    fn answer_early(&self, inflight: &mut Inflight, batch: &Batch) {
+        let settlement = Settlement::AllStored {
+            base: batch.base_offset,
+            durability: "memory",
+        };
+        if let Some((hub, settled)) = inflight.receipt.answer_early(settlement) {
+            hub.do_send(Settle(vec![settled]));
+        }
+    }
+
+    /// Nothing to store: refusals are answered now, repeats when what they repeat is durable.
+    fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
+        let visible = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        let until = match &outcomes {
+            Outcomes::AllStored => visible,
+            Outcomes::Each(outcomes) => outcomes
+                .iter()
+                .filter_map(|outcome| match outcome {
+                    Outcome::Duplicate(offset) => Some(offset.plus(1)),
+                    Outcome::Stored(_) | Outcome::Refused(_) => None,
+                })
+                .max()
+                .unwrap_or(visible),
+        };
+        self.inflight.push_back(Inflight {
+            until,
+            batch: None,
+            outcomes,
+            receipt,
+        });
+        self.commit(visible);
+    }
+}
+
+/// What the records of an admitted draft are answered with.
+pub(super) fn settlement(inflight: &Inflight, durability: DurabilityText) -> Settlement {
+    match (&inflight.outcomes, &inflight.batch) {
+        (Outcomes::AllStored, Some(batch)) => Settlement::AllStored {
+            base: batch.base_offset,
+            durability,
+        },
+        (Outcomes::AllStored, None) => Settlement::Each(Vec::new()),
+        (Outcomes::Each(outcomes), _) => Settlement::Each(
+            outcomes
+                .iter()
+                .map(|outcome| match outcome {
+                    Outcome::Stored(offset) => Ok(Stored {
+                        offset: *offset,
+                        duplicate: false,
+                        durability,
+                    }),
+                    Outcome::Duplicate(offset) => Ok(Stored {
+                        offset: *offset,
+                        duplicate: true,
+                        durability,
+                    }),
+                    Outcome::Refused(refusal) => Err(refusal.clone()),
+                })
+                .collect(),
+        ),
+    }
+}
