@@ -15,7 +15,7 @@ use super::{
 use crate::random::Random;
 
 const SCHEDULES: u64 = 10_000;
-const STEPS: u64 = 30;
+const STEPS: u64 = 20;
 
 struct Play {
     seed: u64,
