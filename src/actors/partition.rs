@@ -24,6 +24,7 @@ use waits::{Stays, WaitList};
 
 use std::{
     collections::VecDeque,
+    ops::RangeBounds,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -293,7 +294,7 @@ impl PartitionActor {
 
     /// One message to each hub that has subscribers here or publishers to answer.
     fn send_out(&mut self, delivery: Option<Delivery>, settled: Vec<(Addr<HubActor>, Settled)>) {
-        let end = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        let end = self.visible();
         let mut receipts: Vec<(Addr<HubActor>, Vec<Settled>)> = Vec::new();
         for (hub, settled) in settled {
             match receipts.iter_mut().find(|(known, _)| *known == hub) {
@@ -339,16 +340,21 @@ impl PartitionActor {
         self.send_out(None, settled);
     }
 
-    /// Refuses those who wait for records from `from` on.
-    fn end_waits(&mut self, from: Offset, refusal: &Refusal, stays: Stays) {
+    /// Refuses those who wait for these records.
+    fn end_waits(&mut self, offsets: impl RangeBounds<Offset>, refusal: &Refusal, stays: Stays) {
         let mut answers = Answers::default();
-        self.waits.refuse_from(from, refusal, stays, &mut answers);
+        self.waits.refuse(offsets, refusal, stays, &mut answers);
         self.answer(answers);
+    }
+
+    /// The offset after the last record that may be shown.
+    fn visible(&self) -> Offset {
+        self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next)
     }
 
     /// Tells hubs that missed something where the end is.
     fn tell_missed(&mut self) {
-        let end = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        let end = self.visible();
         for watcher in self.watchers.iter_mut().filter(|watcher| watcher.missed) {
             let committed = Committed {
                 part: self.part.clone(),
@@ -385,7 +391,7 @@ impl PartitionActor {
         for inflight in waiting {
             self.settle(inflight.receipt, Settlement::Refused(refusal.clone()));
         }
-        self.end_waits(from, &refusal, Stays::No);
+        self.end_waits(from.., &refusal, Stays::No);
         self.state = None;
         self.incarnation = self.shared.next_incarnation();
         self.open(ctx);

@@ -1,6 +1,7 @@
 //! What must hold of the actors together, over real sockets: panics, slow sessions, acks.
 
 mod cold;
+mod failing;
 mod raw;
 mod room;
 mod sessions;

@@ -1,7 +1,7 @@
 // Groups, joined by real tabs, as the dashboard shows them. Each name is a claim about what somebody sees.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
+import { after, afterEach, before, beforeEach, test } from "node:test";
 import { Broker } from "./broker.mjs";
 import { Member } from "./member.mjs";
 import { Watched, launch } from "./page.mjs";
@@ -9,10 +9,16 @@ import { Watched, launch } from "./page.mjs";
 let broker;
 let browser;
 let watched = [];
+let tabs;
 let isExpected = () => false;
 
 before(async () => {
   [broker, browser] = await Promise.all([Broker.start(), launch()]);
+});
+
+// A window of their own for the tabs that are members: a page behind another one draws slowly.
+beforeEach(async () => {
+  tabs = await browser.newContext();
 });
 
 after(async () => {
@@ -22,7 +28,7 @@ after(async () => {
 
 afterEach(async () => {
   const problems = watched.flatMap((one) => one.unexpected(isExpected));
-  await Promise.all(watched.map((one) => one.context.close()));
+  await Promise.all([tabs, ...watched.map((one) => one.context)].map((each) => each.close()));
   watched = [];
   isExpected = () => false;
   assert.deepEqual(problems, [], "no error, no breach of the content policy, no request to another host");
@@ -59,8 +65,8 @@ const figure = (page, id, value) => page.waitForFunction(
   ([place, wanted]) => document.querySelector(place)?.textContent === wanted, [`#${id}`, String(value)]);
 
 /** A topic of four partitions with two tabs in both kinds of group: each holds two partitions and four leases, none of them settled. */
-async function twoTabs(context, topic, onFirst = () => undefined) {
-  const join = (credit) => Member.join(context, broker.url, [partitioned(topic, "parts"), shared(topic, "jobs", credit)]);
+async function twoTabs(topic, onFirst = () => undefined) {
+  const join = (credit) => Member.join(tabs, broker.url, [partitioned(topic, "parts"), shared(topic, "jobs", credit)]);
   const four = [0, 1, 2, 3].map((partition) => ({ partition, key: `k${partition}`, payload: { n: partition } }));
   const first = await join(4);
   await first.until(() => window.member.held.size === 4);
@@ -80,7 +86,7 @@ test("closing a tab hands its partitions and its leases to the other one", async
   const one = await open("#/topics/tabs");
   const { page } = one;
   await page.getByText("No group shares this topic yet.").waitFor();
-  const { first, second } = await twoTabs(one.context, "tabs", async (alone) => {
+  const { first, second } = await twoTabs("tabs", async (alone) => {
     await page.getByRole("link", { name: "parts", exact: true }).click();
     await page.evaluate(() => (window.isSamePage = true));
     await owns(page, { [await alone.session]: 4 });
@@ -125,7 +131,7 @@ test("dead letter shows its reason, and a click brings it back to a worker", asy
   await broker.create("doubts");
   const one = await open("#/topics/doubts");
   const { page } = one;
-  const worker = await Member.join(one.context, broker.url, [shared("doubts", "checks", 1)]);
+  const worker = await Member.join(tabs, broker.url, [shared("doubts", "checks", 1)]);
   await publish("doubts", [{ key: "c42", payload: { price: "twelve" } }]);
   await worker.until(() => window.member.leases.length === 1);
   const [lease] = await worker.leases;
@@ -157,7 +163,7 @@ test("group is sought and deleted from its page, after a second question", async
   await publish("rewound", Array.from({ length: 6 }, (_, at) => ({ partition: at % 2, payload: at })));
   const one = await open("#/topics/rewound");
   const { page } = one;
-  const member = await Member.join(one.context, broker.url, [partitioned("rewound", "readers")]);
+  const member = await Member.join(tabs, broker.url, [partitioned("rewound", "readers")]);
   const delivered = (count) => member.until((wanted) => window.member.frames.filter((each) => each.type === "message").length === wanted, count);
   await delivered(6);
   await page.getByRole("link", { name: "readers" }).click();
@@ -186,7 +192,7 @@ test("snippets to join a group work as they stand", async () => {
   await one.page.locator(".groups-none summary").click();
   const snippets = await one.page.locator(".groups-none code").allInnerTexts();
   assert.equal(snippets.length, 2);
-  const tab = await one.context.newPage();
+  const tab = await tabs.newPage();
   await tab.goto(`${broker.url}/healthz`);
   // In blocks of their own, because both name their socket `ws`.
   for (const text of snippets) await tab.evaluate(`{ ${text} }`);
@@ -204,7 +210,7 @@ test("page of a group fits a phone, and the keyboard reaches all of it", async (
   await broker.create("small", { partitions: 70 });
   const one = await open("#/topics/small", { viewport: { width: 360, height: 740 } });
   const { page } = one;
-  await Member.join(one.context, broker.url, [partitioned("small", "readers"), shared("small", "jobs", 4)]);
+  await Member.join(tabs, broker.url, [partitioned("small", "readers"), shared("small", "jobs", 4)]);
   for (const [hash, ready] of [["#/topics/small", ".groups tbody tr"], ["#/topics/small/groups/jobs", "#leased"], ["#/topics/small/groups/readers", "#map .token"]]) {
     await page.goto(`${broker.url}/${hash}`);
     await page.locator(ready).first().waitFor();
@@ -228,7 +234,7 @@ test("page of a group fits a phone, and the keyboard reaches all of it", async (
 test("less motion, when asked for, moves the partitions of a map at once", async () => {
   await broker.create("calm", { partitions: 2 });
   const one = await open("#/topics/calm", { reducedMotion: "reduce" });
-  await Member.join(one.context, broker.url, [partitioned("calm", "readers")]);
+  await Member.join(tabs, broker.url, [partitioned("calm", "readers")]);
   await one.page.getByRole("link", { name: "readers" }).click();
   await one.page.locator("#map .token").first().waitFor();
   const duration = await one.page.locator("#map .token").first().evaluate((token) => getComputedStyle(token).transitionDuration);

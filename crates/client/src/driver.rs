@@ -22,11 +22,17 @@ use tokio::{
 use crate::{
     error::{Error, ServerError},
     frame::{Goaway, ServerFrame, Subscribed, Welcome},
-    handle::{ConnectOptions, Event, Reconnect, SubscriptionEvent},
+    handle::{ConnectOptions, Delivered, Event, MemberEvent, Reconnect, SubscriptionEvent},
+    members::Members,
     positions::{Accepted, Positions},
     request::{self, Subscribe},
     transport::{self, Incoming, Reading, Socket, Turn},
 };
+
+mod backlog;
+mod groups;
+use backlog::{Backlog, Reader, Room};
+pub(crate) use groups::{Joining, Settlement};
 
 /// Lines are put together into one message up to this length, bytes.
 const BATCH_BYTES_MAX: usize = 64 << 10;
@@ -60,12 +66,16 @@ pub(crate) enum Command {
     },
     Subscribe {
         subscribe: Subscribe,
-        sender: mpsc::Sender<SubscriptionEvent>,
+        sender: Reader,
         reply: oneshot::Sender<Result<Subscribed, Error>>,
     },
     Unsubscribe {
         topic: String,
     },
+    Join(Joining),
+    /// End the membership of this number.
+    Leave(u64),
+    Settle(Settlement),
     /// Send what came before and end.
     Close {
         done: oneshot::Sender<()>,
@@ -92,6 +102,12 @@ enum Pending {
     },
     /// A subscription that goes on after a lost connection.
     Resume { topic: String },
+    Join {
+        number: u64,
+        reply: oneshot::Sender<Result<Subscribed, Error>>,
+    },
+    /// A membership that is taken up again after a lost connection.
+    Rejoin { number: u64 },
 }
 
 /// Why a connection is no longer used.
@@ -106,8 +122,10 @@ struct Driver {
     channels: Channels,
     pending: BTreeMap<u64, Pending>,
     positions: Positions,
-    /// Events for readers without room, oldest first.
-    backlog: VecDeque<(mpsc::Sender<SubscriptionEvent>, SubscriptionEvent)>,
+    members: Members,
+    /// Counts the connections: a delivery belongs to the one over which it came.
+    connection: u64,
+    backlog: Backlog,
     /// Lines that the next message takes first.
     lines: VecDeque<String>,
     /// When the broker asked to come back.
@@ -127,7 +145,9 @@ pub(crate) async fn start(
         channels,
         pending: BTreeMap::new(),
         positions: Positions::default(),
-        backlog: VecDeque::new(),
+        members: Members::default(),
+        connection: 0,
+        backlog: Backlog::default(),
         lines: VecDeque::new(),
         goaway: None,
     };
@@ -182,6 +202,7 @@ impl Driver {
                 return;
             };
             socket = new_socket;
+            self.connection += 1;
             silence_max = crate::driver::silence_max(&welcome);
             self.resume();
             // Nobody needs to listen.
@@ -221,7 +242,7 @@ impl Driver {
                     Some(command) => self.command(command, &mut closing),
                     None => return End::Closed(None),
                 },
-                room = room(&self.backlog), if !self.backlog.is_empty() => {
+                room = self.backlog.room(), if !self.backlog.is_empty() => {
                     self.deliver_oldest(room);
                     heard_at = Instant::now();
                 }
@@ -287,15 +308,22 @@ impl Driver {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Unsubscribe { topic } => self.unsubscribe(&topic),
+            Command::Join(joining) => self.join(joining),
+            Command::Leave(number) => self.leave(number),
+            Command::Settle(settlement) => self.settle(settlement),
             Command::Close { done } => *closing = Some(done),
         }
     }
 
     fn send_subscribe(&mut self, subscribe: &Subscribe, pending: Pending) {
-        let id = self.channels.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.new_id();
         self.pending.insert(id, pending);
         self.lines
             .push_back(request::line("subscribe", Some(id), subscribe));
+    }
+
+    fn new_id(&self) -> u64 {
+        self.channels.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     fn unsubscribe(&mut self, topic: &str) {
@@ -320,23 +348,42 @@ impl Driver {
 
     fn frame(&mut self, frame: ServerFrame) {
         match frame {
+            ServerFrame::Message(message) if message.group.is_some() => self.member_record(message),
             ServerFrame::Message(message) => {
                 if let Accepted::Yes(sender) = self.positions.accept(&message) {
-                    self.deliver(sender, SubscriptionEvent::Record(message));
+                    self.deliver(sender, SubscriptionEvent::Record(message).into());
                 }
             }
-            ServerFrame::Skipped(skipped) => {
-                if let Accepted::Yes(sender) = self.positions.skip(&skipped) {
-                    self.deliver(sender, SubscriptionEvent::Skipped(skipped));
+            ServerFrame::Skipped(skipped) => match skipped.group.clone() {
+                Some(group) => {
+                    let topic = skipped.topic.clone();
+                    self.member_event(&topic, &group, MemberEvent::Skipped(skipped));
                 }
+                None => {
+                    if let Accepted::Yes(sender) = self.positions.skip(&skipped) {
+                        self.deliver(sender, SubscriptionEvent::Skipped(skipped).into());
+                    }
+                }
+            },
+            ServerFrame::Assigned(frame) => {
+                let (topic, group) = (frame.topic.clone(), frame.group.clone());
+                self.member_event(&topic, &group, MemberEvent::Assigned(frame));
+            }
+            ServerFrame::Revoked(frame) => {
+                let (topic, group) = (frame.topic.clone(), frame.group.clone());
+                self.member_event(&topic, &group, MemberEvent::Revoked(frame));
             }
             ServerFrame::Published(ref published) => self.answer(number(published.id.as_ref()), frame),
             ServerFrame::Messages(ref page) => self.answer(number(page.id.as_ref()), frame),
             ServerFrame::Ok(ref done) | ServerFrame::Pong(ref done) => {
                 self.answer(number(done.id.as_ref()), frame);
             }
+            ServerFrame::Subscribed(subscribed) if subscribed.group.is_some() => self.joined(subscribed),
             ServerFrame::Subscribed(subscribed) => self.subscribed(subscribed),
-            ServerFrame::Unsubscribed(unsubscribed) => self.end_one(&unsubscribed.topic, unsubscribed.reason),
+            ServerFrame::Unsubscribed(ended) => match &ended.group {
+                Some(group) => self.removed(&ended.topic, group, ended.reason),
+                None => self.end_one(&ended.topic, ended.reason),
+            },
             ServerFrame::Goaway(goaway) => {
                 let reason = goaway.reason.clone();
                 self.goaway = Some(goaway);
@@ -366,10 +413,10 @@ impl Driver {
             }
             Some(Pending::Resume { topic }) => {
                 if let Some(sender) = self.positions.get(&topic).map(|entry| entry.sender.clone()) {
-                    self.deliver(sender, SubscriptionEvent::Resumed(subscribed));
+                    self.deliver(sender, SubscriptionEvent::Resumed(subscribed).into());
                 }
             }
-            Some(Pending::Ask { .. }) | None => {}
+            Some(Pending::Ask { .. } | Pending::Join { .. } | Pending::Rejoin { .. }) | None => {}
         }
     }
 
@@ -382,54 +429,38 @@ impl Driver {
                 drop(reply.send(Err(Error::Refused(Box::new(error)))));
             }
             Some(Pending::Resume { topic }) => self.end_one(&topic, error.to_string()),
+            Some(Pending::Join { number, reply }) => {
+                self.members.remove(number);
+                drop(reply.send(Err(Error::Refused(Box::new(error)))));
+            }
+            Some(Pending::Rejoin { number }) => self.end_member(number, error.to_string()),
             None => drop(self.channels.events.send(Event::Refused(error))),
         }
     }
 
     fn end_one(&mut self, topic: &str, reason: String) {
         if let Some(entry) = self.positions.remove(topic) {
-            self.deliver(entry.sender, SubscriptionEvent::Ended { reason });
+            self.deliver(entry.sender, SubscriptionEvent::Ended { reason }.into());
         }
     }
 
-    fn deliver(&mut self, sender: mpsc::Sender<SubscriptionEvent>, event: SubscriptionEvent) {
-        if !self.backlog.is_empty() {
-            self.backlog.push_back((sender, event));
-            return;
-        }
-        match sender.try_send(event) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(event)) => self.backlog.push_back((sender, event)),
-            Err(mpsc::error::TrySendError::Closed(_)) => self.reader_gone(&sender),
+    fn deliver(&mut self, reader: Reader, event: Delivered) {
+        if let Err(gone) = self.backlog.deliver(reader, event) {
+            self.reader_gone(&gone);
         }
     }
 
     fn deliver_oldest(&mut self, room: Room) {
-        let Some((sender, event)) = self.backlog.pop_front() else {
-            return;
-        };
-        match room {
-            Room::Permit(permit) => drop(permit.send(event)),
-            Room::Gone => {
-                self.backlog.retain(|(other, _)| !other.same_channel(&sender));
-                self.reader_gone(&sender);
-            }
-        }
-        while let Some((sender, event)) = self.backlog.pop_front() {
-            match sender.try_send(event) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Closed(_)) => self.reader_gone(&sender),
-                Err(mpsc::error::TrySendError::Full(event)) => {
-                    self.backlog.push_front((sender, event));
-                    return;
-                }
-            }
+        for gone in self.backlog.deliver_oldest(room) {
+            self.reader_gone(&gone);
         }
     }
 
-    fn reader_gone(&mut self, sender: &mpsc::Sender<SubscriptionEvent>) {
-        if let Some(topic) = self.positions.name_of(sender) {
+    fn reader_gone(&mut self, reader: &Reader) {
+        if let Some(topic) = self.positions.name_of(reader) {
             self.unsubscribe(&topic);
+        } else if let Some(number) = self.members.read_by(reader) {
+            self.leave(number);
         }
     }
 
@@ -438,7 +469,7 @@ impl Driver {
         let lost = |pending: &mut Pending| {
             matches!(
                 pending,
-                Pending::Ask { repeat: None, .. } | Pending::Resume { .. }
+                Pending::Ask { repeat: None, .. } | Pending::Resume { .. } | Pending::Rejoin { .. }
             )
         };
         for (_, pending) in self.pending.extract_if(.., |_, pending| lost(pending)) {
@@ -455,17 +486,19 @@ impl Driver {
     /// Writes again what a new session needs to know.
     fn resume(&mut self) {
         let mut waiting: BTreeMap<String, Pending> = BTreeMap::new();
-        for (_, pending) in self
-            .pending
-            .extract_if(.., |_, pending| matches!(pending, Pending::Subscribe { .. }))
-        {
-            if let Pending::Subscribe { ref topic, .. } = pending {
-                waiting.insert(topic.clone(), pending);
+        let mut joining: Vec<(u64, Pending)> = Vec::new();
+        let is_waiting =
+            |pending: &Pending| matches!(pending, Pending::Subscribe { .. } | Pending::Join { .. });
+        for (_, pending) in self.pending.extract_if(.., |_, pending| is_waiting(pending)) {
+            match &pending {
+                Pending::Subscribe { topic, .. } => drop(waiting.insert(topic.clone(), pending)),
+                Pending::Join { number, .. } => joining.push((*number, pending)),
+                Pending::Ask { .. } | Pending::Resume { .. } | Pending::Rejoin { .. } => {}
             }
         }
         let repeats = self.pending.values().filter_map(|pending| match pending {
             Pending::Ask { repeat, .. } => repeat.clone(),
-            Pending::Subscribe { .. } | Pending::Resume { .. } => None,
+            _ => None,
         });
         self.lines = repeats.collect();
         for subscribe in self.positions.resume() {
@@ -473,6 +506,7 @@ impl Driver {
             let pending = waiting.remove(&topic).unwrap_or(Pending::Resume { topic });
             self.send_subscribe(&subscribe, pending);
         }
+        self.rejoin(joining);
     }
 
     /// Tries until it works; `None` if it is not to be tried, or the client was closed meanwhile.
@@ -513,42 +547,23 @@ impl Driver {
         for topic in self.positions.names() {
             self.end_one(&topic, reason.to_owned());
         }
-        // Readers get what is already there; who has no room is served by a task of its own.
-        let backlog = std::mem::take(&mut self.backlog);
-        if !backlog.is_empty() {
-            tokio::spawn(async move {
-                for (sender, event) in backlog {
-                    // A reader that is gone needs nothing.
-                    let _ = sender.send(event).await;
-                }
-            });
+        for number in self.members.numbers() {
+            self.end_member(number, reason.to_owned());
         }
+        // Readers get what is already there.
+        std::mem::take(&mut self.backlog).hand_over();
         for (_, pending) in std::mem::take(&mut self.pending) {
             let error = Error::Disconnected {
                 reason: reason.to_owned(),
             };
             match pending {
                 Pending::Ask { reply, .. } => drop(reply.send(Err(error))),
-                Pending::Subscribe { reply, .. } => drop(reply.send(Err(error))),
-                Pending::Resume { .. } => {}
+                Pending::Subscribe { reply, .. } | Pending::Join { reply, .. } => {
+                    drop(reply.send(Err(error)));
+                }
+                Pending::Resume { .. } | Pending::Rejoin { .. } => {}
             }
         }
-    }
-}
-
-enum Room {
-    Permit(mpsc::OwnedPermit<SubscriptionEvent>),
-    Gone,
-}
-
-/// Waits until the reader of the oldest event has room.
-async fn room(backlog: &VecDeque<(mpsc::Sender<SubscriptionEvent>, SubscriptionEvent)>) -> Room {
-    match backlog.front() {
-        Some((sender, _)) => match sender.clone().reserve_owned().await {
-            Ok(permit) => Room::Permit(permit),
-            Err(_) => Room::Gone,
-        },
-        None => std::future::pending().await,
     }
 }
 

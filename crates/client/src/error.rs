@@ -3,6 +3,8 @@
 use callboard_protocol::{ErrorCode, FrameId, Offset, PartitionId};
 use serde::Deserialize;
 
+use crate::frame::Unsettled;
+
 /// An `error` frame: the broker refused something.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
@@ -32,6 +34,9 @@ pub struct ServerError {
     /// Its offset, with `timeout` and `dead_lettered`.
     #[serde(default)]
     pub offset: Option<Offset>,
+    /// The deliveries that could not be settled; the others of the same frame are.
+    #[serde(default)]
+    pub failed: Vec<Unsettled>,
 }
 
 impl ServerError {
@@ -91,6 +96,23 @@ pub enum Error {
         topic: String,
         /// The one that is there.
         other: String,
+    },
+    /// The group is joined already by this client.
+    #[error("this client is a member of {group} of {topic} already; use a second client for another one")]
+    Joined {
+        /// The topic.
+        topic: String,
+        /// The group.
+        group: String,
+    },
+    /// The delivery is not this connection's, or was settled before: the record may be with somebody else.
+    #[error("the delivery is unknown: it was settled before, or came over a connection that is gone")]
+    UnknownDelivery,
+    /// The topic's configuration is not one; it was not sent.
+    #[error("a topic's configuration is a JSON object of its fields: {reason}")]
+    Configuration {
+        /// What is wrong with it.
+        reason: String,
     },
     /// The client was closed.
     #[error("the client is closed")]

@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::error::ServerError;
 
+mod group;
+pub use group::{Assigned, Revoked, Unsettled};
+
 /// The next offset of each partition of one topic.
 pub type Offsets = BTreeMap<PartitionId, Offset>;
 
@@ -63,11 +66,28 @@ pub struct Message {
     /// Its payload, if it is bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_base64: Option<Box<str>>,
+    /// The group that it came through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Box<str>>,
+    /// The number under which it is leased, in a shared group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<u64>,
+    /// How often it has been handed out, in a shared group; 1 the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// How long it is leased, in a shared group; milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
 }
 
 /// A payload of `null` is a payload; plain `Option` would take it for none.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A value as the text that it came as.
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(|value| Some(value.into()))
 }
 
 /// What became of one record of a `publish` with several.
@@ -112,6 +132,9 @@ pub struct Published {
     /// What is true now: `memory`, `os`, `fsync` or `replicated`; of several the weakest.
     #[serde(default)]
     pub durability: String,
+    /// What a worker answered to a single record, as JSON text; with `processed`.
+    #[serde(default, deserialize_with = "text")]
+    pub result: Option<Box<str>>,
 }
 
 /// Where a pattern reads one of its topics from.
@@ -146,6 +169,12 @@ pub struct Subscribed {
     /// The topics of a pattern.
     #[serde(default)]
     pub topics: BTreeMap<String, FollowedTopic>,
+    /// The group; `offsets` are where it stands.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// `partitioned` or `shared`, of a group.
+    #[serde(default)]
+    pub mode: Option<String>,
 }
 
 /// A `skipped` frame: records were left out.
@@ -161,6 +190,9 @@ pub struct Skipped {
     pub next_offset: Offset,
     /// `retention`, `overflow` or `corrupt`.
     pub reason: String,
+    /// The group that they were left out for.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// An `unsubscribed` frame: the broker ended a subscription.
@@ -168,6 +200,9 @@ pub struct Skipped {
 pub struct Unsubscribed {
     /// The topic.
     pub topic: String,
+    /// The group.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -217,6 +252,10 @@ pub enum ServerFrame {
     Unsubscribed(Unsubscribed),
     /// Records were left out.
     Skipped(Skipped),
+    /// A member of a group gained partitions.
+    Assigned(Assigned),
+    /// A member of a group loses partitions.
+    Revoked(Revoked),
     /// A `fetch` is answered.
     Messages(Page),
     /// Something without a result is done.
@@ -256,6 +295,8 @@ impl ServerFrame {
             "subscribed" => Self::Subscribed(serde_json::from_str(line)?),
             "unsubscribed" => Self::Unsubscribed(serde_json::from_str(line)?),
             "skipped" => Self::Skipped(serde_json::from_str(line)?),
+            "assigned" => Self::Assigned(serde_json::from_str(line)?),
+            "revoked" => Self::Revoked(serde_json::from_str(line)?),
             "messages" => Self::Messages(serde_json::from_str(line)?),
             "ok" => Self::Ok(serde_json::from_str(line)?),
             "pong" => Self::Pong(serde_json::from_str(line)?),
@@ -317,6 +358,13 @@ mod tests {
             r#"{"type":"subscribed","id":5,"topic":"orders","epoch":"k3f9","offsets":{"0":10,"1":4},"recovered":true}"#,
             r#"{"type":"subscribed","id":8,"topic":"orders.*.created","topics":{"orders.eu.created":{"epoch":"k3f9","offsets":{"0":10}}}}"#,
             r#"{"type":"unsubscribed","topic":"orders","reason":"topic_deleted"}"#,
+            r#"{"type":"published","id":4,"topic":"jobs","partition":0,"offset":3,"durability":"fsync","result":{"product":42}}"#,
+            r#"{"type":"subscribed","id":6,"topic":"orders","group":"billing","mode":"partitioned","epoch":"k3f9","offsets":{"0":10},"recovered":true}"#,
+            r#"{"type":"unsubscribed","topic":"orders","group":"billing","reason":"group_deleted"}"#,
+            r#"{"type":"assigned","topic":"orders","group":"billing","generation":5,"offsets":{"0":12,"2":0}}"#,
+            r#"{"type":"revoked","topic":"orders","group":"billing","generation":6,"partitions":[2],"grace_ms":1000}"#,
+            r#"{"type":"message","topic":"jobs","group":"workers","partition":0,"offset":3,"delivery":991,"attempt":1,"lease_ms":30000,"timestamp":5,"payload":[6,7]}"#,
+            r#"{"type":"error","id":12,"code":"lease_expired","message":"m","failed":[{"delivery":991,"code":"lease_expired"}]}"#,
             r#"{"type":"skipped","topic":"orders","partition":0,"count":37,"next_offset":512,"reason":"retention"}"#,
             r#"{"type":"ok","id":12}"#,
             r#"{"type":"messages","id":17,"topic":"orders","partition":0,"next_offset":100,"messages":[{"offset":1,"timestamp":2,"payload":null}]}"#,
@@ -330,6 +378,17 @@ mod tests {
         }
         let frame = ServerFrame::decode(r#"{"type":"notice","on":"delivered"}"#).unwrap();
         assert!(matches!(frame, ServerFrame::Unknown));
+    }
+
+    #[test]
+    fn result_of_a_job_keeps_its_bytes() {
+        for result in ["1.10", "null", r#"{"b":1,"a":  2}"#] {
+            let line = format!(r#"{{"type":"published","id":4,"durability":"fsync","result":{result}}}"#);
+            let ServerFrame::Published(published) = ServerFrame::decode(&line).unwrap() else {
+                panic!("not published")
+            };
+            assert_eq!(published.result.as_deref(), Some(result));
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a program holds: [`Client`], [`Publisher`] and [`Subscription`]. They only talk to the driver.
+//! What a program holds: [`Client`], [`Publisher`], [`Subscription`], and members of groups. They only talk
+//! to the driver.
 
 use std::{
     collections::VecDeque,
@@ -9,15 +10,25 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream::{self, Stream};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use callboard_protocol::{Offset, PartitionId};
+use serde::Serialize;
 
 use crate::{
     driver::{self, Command, OnLoss},
     error::{Error, ServerError},
-    frame::{Message, Page, Published, ServerFrame, Skipped, Subscribed, Welcome},
-    request::{self, Ack, Fetch, Publish, Subscribe},
+    frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Subscribed, Welcome},
+    request::{self, Ack, Declare, Fetch, Publish, Subscribe},
 };
+
+mod consumer;
+mod join;
+mod subscription;
+mod worker;
+pub use consumer::{GroupConsumer, GroupEvent};
+pub use subscription::Subscription;
+pub use worker::{Job, Worker, WorkerEvent};
 
 /// How many commands wait for the socket before callers do.
 const COMMANDS_MAX: usize = 1024;
@@ -106,6 +117,47 @@ pub enum SubscriptionEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// What the driver gives to whoever reads.
+#[derive(Debug)]
+pub(crate) enum Delivered {
+    Subscription(SubscriptionEvent),
+    Member(MemberEvent),
+}
+
+impl std::convert::From<SubscriptionEvent> for Delivered {
+    fn from(event: SubscriptionEvent) -> Self {
+        Self::Subscription(event)
+    }
+}
+
+/// What a member of a group of either kind gets.
+#[derive(Debug)]
+pub(crate) enum MemberEvent {
+    /// With the number of the connection over which it came.
+    Record {
+        message: Message,
+        connection: u64,
+    },
+    Skipped(Skipped),
+    Assigned(Assigned),
+    Revoked(Revoked),
+    Rejoined(Subscribed),
+    Ended {
+        reason: String,
+    },
+}
+
+/// What a worker made of a published record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Processed {
+    /// Where the record is stored.
+    pub partition: Option<PartitionId>,
+    /// Its offset.
+    pub offset: Option<Offset>,
+    /// What the worker answered, as JSON text; `None` if it said only that it is done.
+    pub result: Option<Box<str>>,
 }
 
 /// What became of a published record.
@@ -203,13 +255,43 @@ impl Client {
         })
         .await?;
         let subscribed = answer.await.map_err(|_| Error::Closed)??;
-        Ok(Subscription {
+        Ok(Subscription::new(
             topic,
             subscribed,
-            credit: credit.map(|limit| CreditLeft { limit, taken: 0 }),
+            credit,
             events,
-            commands: self.commands.clone(),
-        })
+            self.commands.clone(),
+        ))
+    }
+
+    /// Creates a topic, or finds it as `config` says: a JSON object of its configuration's fields.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `conflict` if it is there and different; [`Error::Configuration`],
+    /// [`Error::Disconnected`] or [`Error::Closed`].
+    pub async fn declare(&self, topic: &str, config: &str) -> Result<(), Error> {
+        let declare = Declare::new(topic, config)?;
+        let id = self.new_id();
+        let line = request::line("declare", Some(id), &declare);
+        self.check_size(&line)?;
+        done(self.ask(id, line, OnLoss::Repeat).await?).await
+    }
+
+    /// Publishes a record and waits, for at most `timeout`, until a worker of a shared group has done it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `timeout`, and then the record is stored and a worker may still do it, or with
+    /// `dead_lettered` and the reason; else as [`Self::publish`].
+    pub async fn publish_and_wait(&self, publish: Publish, timeout: Duration) -> Result<Processed, Error> {
+        let publish = publish.with_ack(Ack::Processed).with_timeout(timeout);
+        match self.begin_publish(&publish).await?.outcome().await? {
+            Outcome::Published(published) => Ok(Processed {
+                partition: published.partition,
+                offset: published.offset,
+                result: published.result,
+            }),
+            Outcome::Sent { .. } => Err(Error::Closed),
+        }
     }
 
     /// Reads a page without a subscription.
@@ -257,6 +339,22 @@ impl Client {
         self.commands.send(command).await.map_err(|_| Error::Closed)
     }
 
+    /// Asks for something that has no result.
+    async fn done(&self, kind: &str, body: &impl Serialize) -> Result<(), Error> {
+        let id = self.new_id();
+        let line = request::line(kind, Some(id), body);
+        self.check_size(&line)?;
+        done(self.ask(id, line, OnLoss::Fail).await?).await
+    }
+
+    fn check_size(&self, line: &str) -> Result<(), Error> {
+        let (bytes, bytes_max) = (line.len(), self.welcome.frame_bytes_max);
+        if bytes > bytes_max {
+            return Err(Error::FrameTooLarge { bytes, bytes_max });
+        }
+        Ok(())
+    }
+
     async fn ask(&self, id: u64, line: String, on_loss: OnLoss) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Ask {
@@ -272,12 +370,7 @@ impl Client {
     async fn begin_publish(&self, publish: &Publish) -> Result<InFlight, Error> {
         let id = self.new_id();
         let line = request::line("publish", Some(id), publish);
-        if line.len() > self.welcome.frame_bytes_max {
-            return Err(Error::FrameTooLarge {
-                bytes: line.len(),
-                bytes_max: self.welcome.frame_bytes_max,
-            });
-        }
+        self.check_size(&line)?;
         if publish.ack() == Ack::None {
             self.command(Command::Tell { line }).await?;
             return Ok(InFlight::Sent(id));
@@ -292,6 +385,13 @@ impl Client {
 }
 
 type Answer = oneshot::Receiver<Result<ServerFrame, Error>>;
+
+async fn done(answer: Answer) -> Result<(), Error> {
+    match answer.await {
+        Ok(Ok(ServerFrame::Ok(_))) => Ok(()),
+        other => Err(unexpected(other)),
+    }
+}
 
 fn unexpected(answer: Result<Result<ServerFrame, Error>, oneshot::error::RecvError>) -> Error {
     match answer {
@@ -356,85 +456,5 @@ impl Publisher {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
-    }
-}
-
-/// Credit is given back in halves, so that it costs one frame for many records.
-#[derive(Debug)]
-struct CreditLeft {
-    limit: u64,
-    taken: u64,
-}
-
-/// The records of one topic or pattern.
-#[derive(Debug)]
-pub struct Subscription {
-    topic: String,
-    subscribed: Subscribed,
-    credit: Option<CreditLeft>,
-    events: mpsc::Receiver<SubscriptionEvent>,
-    commands: mpsc::Sender<Command>,
-}
-
-impl Subscription {
-    /// What the broker answered when it began.
-    #[must_use]
-    pub fn subscribed(&self) -> &Subscribed {
-        &self.subscribed
-    }
-
-    /// The next event; `None` after [`SubscriptionEvent::Ended`].
-    pub async fn next_event(&mut self) -> Option<SubscriptionEvent> {
-        self.give_credit().await;
-        let event = self.events.recv().await;
-        self.count(event.as_ref());
-        event
-    }
-
-    /// The next event if one is here already.
-    pub fn try_next_event(&mut self) -> Option<SubscriptionEvent> {
-        let event = self.events.try_recv().ok();
-        self.count(event.as_ref());
-        event
-    }
-
-    /// The events as a stream.
-    pub fn into_stream(self) -> impl Stream<Item = SubscriptionEvent> {
-        stream::unfold(self, |mut subscription| async {
-            let event = subscription.next_event().await?;
-            Some((event, subscription))
-        })
-    }
-
-    fn count(&mut self, event: Option<&SubscriptionEvent>) {
-        if let (Some(credit), Some(SubscriptionEvent::Record(_))) = (&mut self.credit, event) {
-            credit.taken += 1;
-        }
-    }
-
-    async fn give_credit(&mut self) {
-        let Some(credit) = &mut self.credit else { return };
-        if credit.taken >= credit.limit.div_ceil(2) {
-            let add = std::mem::take(&mut credit.taken);
-            let line = request::line(
-                "credit",
-                None,
-                &request::Credit {
-                    topic: &self.topic,
-                    add,
-                },
-            );
-            // A driver that has ended says so through `events`.
-            let _ = self.commands.send(Command::Tell { line }).await;
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        // If the queue is full the driver finds out at the next record.
-        let _ = self.commands.try_send(Command::Unsubscribe {
-            topic: std::mem::take(&mut self.topic),
-        });
     }
 }

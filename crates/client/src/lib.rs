@@ -13,27 +13,59 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Work is shared in groups: a [`GroupConsumer`] owns partitions and commits how far it came, a [`Worker`]
+//! leases one record after the other and settles each.
+//!
+//! ```no_run
+//! # async fn example(client: callboard_client::Client) -> Result<(), callboard_client::Error> {
+//! use callboard_client::{GroupEvent, MemberOptions, Nack};
+//!
+//! let mut worker = client.join_shared("jobs", "workers", MemberOptions::default().with_credit(1)).await?;
+//! while let Some(job) = worker.next_job().await {
+//!     match job.message().payload {
+//!         Some(_) => job.ack_with(r#"{"product":42}"#).await?,
+//!         None => job.nack(Nack::dead_letter().because("not JSON")).await?,
+//!     }
+//! }
+//!
+//! let member = MemberOptions::default().named("billing-1");
+//! let mut orders = client.join_partitioned("orders", "billing", member).await?;
+//! while let Some(event) = orders.next_event().await {
+//!     if let GroupEvent::Message(order) = event {
+//!         orders.commit(&order).await?;
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! Layout:
 //! - [`frame`]: the broker's frames, decoded; payloads stay the bytes they came as.
 //! - [`request`]: what a client asks, and how it is written as one line.
 //! - [`error`]: what can go wrong.
 //! - `transport`: the socket. The only module that knows a runtime's sockets, so that a browser
 //!   build has one module to replace.
+//! - `members`: which groups the client is a member of.
 //! - `positions`: which subscription a record belongs to, and where it goes on after a reconnect.
 //! - `driver`: the task that owns the socket.
-//! - `handle`: [`Client`], [`Publisher`] and [`Subscription`], which talk to that task.
+//! - `handle`: [`Client`], [`Publisher`], [`Subscription`], [`GroupConsumer`] and [`Worker`], which talk to
+//!   that task.
 
 mod driver;
 pub mod error;
 pub mod frame;
 mod handle;
+mod members;
 mod positions;
 pub mod request;
 mod transport;
 
 pub use error::{Error, ServerError};
-pub use frame::{Message, Page, Published, ServerFrame, Skipped, Welcome};
+pub use frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Welcome};
 pub use handle::{
-    Client, ConnectOptions, Event, Outcome, Publisher, Reconnect, Subscription, SubscriptionEvent,
+    Client, ConnectOptions, Event, GroupConsumer, GroupEvent, Job, Outcome, Processed, Publisher, Reconnect,
+    Subscription, SubscriptionEvent, Worker, WorkerEvent,
 };
-pub use request::{Ack, Fetch, From, Overflow, Payload, Position, Publish, Subscribe};
+pub use request::{
+    Ack, CommitTo, Fetch, From, MemberOptions, Nack, Ordering, Overflow, Payload, Position, Publish,
+    SharedOptions, Subscribe,
+};

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::{
     error::Error,
     frame::{FollowedTopic, Message, Skipped, Subscribed},
-    handle::SubscriptionEvent,
+    handle::Delivered,
     request::{From, Position, Subscribe},
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     request: Subscribe,
     /// Where it is in each of its topics; empty until the broker has answered.
     topics: BTreeMap<String, Position>,
-    pub(crate) sender: mpsc::Sender<SubscriptionEvent>,
+    pub(crate) sender: mpsc::Sender<Delivered>,
 }
 
 /// All subscriptions of one client, by topic or pattern.
@@ -35,7 +35,7 @@ pub(crate) struct Positions {
 /// Whether a record is to be delivered.
 pub(crate) enum Accepted {
     /// Yes, to this subscription.
-    Yes(mpsc::Sender<SubscriptionEvent>),
+    Yes(mpsc::Sender<Delivered>),
     /// It was delivered before, or nobody asked for it.
     No,
 }
@@ -48,7 +48,7 @@ impl Positions {
     pub(crate) fn insert(
         &mut self,
         request: Subscribe,
-        sender: mpsc::Sender<SubscriptionEvent>,
+        sender: mpsc::Sender<Delivered>,
     ) -> Result<(), Error> {
         if let Some(other) = self.entries.keys().find(|other| overlap(other, &request.topic)) {
             return Err(Error::Overlap {
@@ -75,7 +75,7 @@ impl Positions {
     }
 
     /// The subscription that `sender` belongs to.
-    pub(crate) fn name_of(&self, sender: &mpsc::Sender<SubscriptionEvent>) -> Option<String> {
+    pub(crate) fn name_of(&self, sender: &mpsc::Sender<Delivered>) -> Option<String> {
         let found = self
             .entries
             .iter()
@@ -139,7 +139,7 @@ impl Positions {
         Accepted::Yes(sender)
     }
 
-    fn position_mut(&mut self, topic: &str) -> Option<(mpsc::Sender<SubscriptionEvent>, &mut Position)> {
+    fn position_mut(&mut self, topic: &str) -> Option<(mpsc::Sender<Delivered>, &mut Position)> {
         let entry = self.entries.get_mut(self.routes.get(topic)?)?;
         Some((entry.sender.clone(), entry.topics.get_mut(topic)?))
     }

@@ -1,15 +1,21 @@
 //! What a client asks, and how it is written: one JSON object on one line.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use callboard_protocol::{
     Epoch, Offset, PartitionId,
     json::{self, JsonError},
 };
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::frame::Offsets;
+use crate::{error::Error, frame::Offsets};
+
+mod group;
+pub(crate) use group::{
+    Ack as AckDelivery, AddCredit, Commit, Extend, Join, JoinHow, Release, Settle, Target, whole_ms,
+};
+pub use group::{CommitTo, MemberOptions, Nack, Ordering, SharedOptions};
 
 /// When a `publish` is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,6 +28,10 @@ pub enum Ack {
     /// Once it is as durable as its topic promises.
     #[default]
     Durable,
+    /// Once it was sent to a subscription of any kind; waits for one.
+    Delivered,
+    /// Once a worker of a shared group has done it.
+    Processed,
 }
 
 impl Ack {
@@ -55,6 +65,8 @@ pub struct Publish {
     message_id: Option<String>,
     #[serde(skip_serializing_if = "Ack::is_default")]
     ack: Ack,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
     #[serde(flatten, serialize_with = "payload_field")]
     payload: Payload,
 }
@@ -80,6 +92,7 @@ impl Publish {
             ttl_ms: None,
             message_id: None,
             ack: Ack::Durable,
+            timeout_ms: None,
             payload,
         }
     }
@@ -135,6 +148,13 @@ impl Publish {
     #[must_use]
     pub fn with_ack(mut self, ack: Ack) -> Self {
         self.ack = ack;
+        self
+    }
+
+    /// Bounds the wait of [`Ack::Delivered`] and [`Ack::Processed`]; the record stays stored after it.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout_ms = Some(whole_ms(timeout));
         self
     }
 
@@ -248,6 +268,31 @@ impl Subscribe {
     }
 }
 
+/// A topic to create, or to find as it is described.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Declare<'a> {
+    topic: &'a str,
+    #[serde(flatten)]
+    config: Map<String, Value>,
+}
+
+impl<'a> Declare<'a> {
+    /// Reads the configuration: a JSON object of its fields.
+    pub(crate) fn new(topic: &'a str, config: &str) -> Result<Self, Error> {
+        let wrong = |reason: String| Error::Configuration { reason };
+        let config: Map<String, Value> =
+            serde_json::from_str(config).map_err(|error| wrong(error.to_string()))?;
+        // Next to the frame's own fields these would say something else.
+        match ["type", "id", "topic", "exchange"]
+            .into_iter()
+            .find(|name| config.contains_key(*name))
+        {
+            Some(name) => Err(wrong(format!("it has no field {name}"))),
+            None => Ok(Self { topic, config }),
+        }
+    }
+}
+
 /// A page to read without a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fetch {
@@ -342,6 +387,20 @@ mod tests {
     }
 
     #[test]
+    fn configuration_that_would_say_something_else_is_refused() {
+        for config in [
+            "",
+            "[]",
+            "3",
+            r#"{"topic":"other"}"#,
+            r#"{"partitions":1,"id":4}"#,
+        ] {
+            let refused = Declare::new("t", config);
+            assert!(matches!(refused, Err(Error::Configuration { .. })), "{config}");
+        }
+    }
+
+    #[test]
     fn every_start_of_a_subscription_is_written_as_the_protocol_says() {
         let position = Position {
             offsets: Offsets::from([(PartitionId(0), Offset(12))]),
@@ -391,6 +450,8 @@ mod tests {
             .with_message_id("m")
             .with_ttl_ms(0)
             .with_header("a", "b");
+        let processed = Publish::json("t", "1").unwrap().with_ack(Ack::Processed);
+        let processed = processed.with_timeout(Duration::from_secs(5));
         let lines = [
             line(
                 "publish",
@@ -402,6 +463,12 @@ mod tests {
             line("credit", None, &Credit { topic: "a.*", add: 3 }),
             line("fetch", Some(4), &fetch),
             line("ping", Some(5), &Ping {}),
+            line(
+                "declare",
+                Some(6),
+                &Declare::new("t", r#"{"partitions":3}"#).unwrap(),
+            ),
+            line("publish", Some(7), &processed),
         ];
         for text in lines {
             assert!(ClientFrame::decode(&text).is_ok(), "{text}");

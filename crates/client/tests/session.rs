@@ -1,7 +1,7 @@
-//! The client against a scripted broker: a real WebSocket on loopback, frames written by hand.
+//! The client against a scripted broker.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::VecDeque, time::Duration};
+mod broker;
 
 use callboard_client::{
     Ack, Client, ConnectOptions, Error, Event, Outcome, Publish, Reconnect, Subscribe, Subscription,
@@ -9,76 +9,11 @@ use callboard_client::{
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::{
-    WebSocketStream, accept_hdr_async,
-    tungstenite::{
-        Message,
-        handshake::server::{Request, Response},
-        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
-    },
-};
+use tokio_tungstenite::tungstenite::Message;
 
-const WELCOME: &str = r#"{"type":"welcome","session":"s","server":"test","heartbeat_ms":15000,"frame_bytes_max":4096,"auth":"none"}"#;
-
-struct Broker(TcpListener);
-
-impl Broker {
-    async fn start() -> (Self, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-        (Self(listener), url)
-    }
-
-    async fn accept(&self) -> Session {
-        let (stream, _) = self.0.accept().await.unwrap();
-        #[expect(clippy::result_large_err, reason = "the library's signature")]
-        let choose = |request: &Request, mut response: Response| {
-            assert_eq!(request.headers()[SEC_WEBSOCKET_PROTOCOL], "callboard.v1.ndjson");
-            let chosen = HeaderValue::from_static("callboard.v1.ndjson");
-            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
-            Ok(response)
-        };
-        let socket = accept_hdr_async(stream, choose).await.unwrap();
-        let mut session = Session {
-            socket,
-            lines: VecDeque::new(),
-        };
-        session.send(WELCOME).await;
-        session
-    }
-}
-
-struct Session {
-    socket: WebSocketStream<TcpStream>,
-    lines: VecDeque<Value>,
-}
+use crate::broker::{Broker, Session, connected, quick};
 
 impl Session {
-    async fn send(&mut self, lines: &str) {
-        self.socket.send(Message::text(lines)).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Value {
-        loop {
-            if let Some(line) = self.lines.pop_front() {
-                return line;
-            }
-            if let Message::Text(text) = self.socket.next().await.unwrap().unwrap() {
-                self.lines.extend(
-                    text.lines()
-                        .map(|line| serde_json::from_str::<Value>(line).unwrap()),
-                );
-            }
-        }
-    }
-
-    async fn expect(&mut self, kind: &str) -> Value {
-        let frame = self.next().await;
-        assert_eq!(frame["type"], kind, "{frame}");
-        frame
-    }
-
     async fn published(&mut self, frame: &Value, offset: u64) {
         let id = &frame["id"];
         let line = format!(
@@ -111,22 +46,6 @@ fn message(offset: u64) -> String {
 
 fn record(text: &str) -> Publish {
     Publish::json("t", text).unwrap()
-}
-
-fn quick() -> ConnectOptions {
-    ConnectOptions {
-        reconnect: Reconnect::Always {
-            pause_min: Duration::from_millis(1),
-            pause_max: Duration::from_millis(10),
-        },
-        ..ConnectOptions::default()
-    }
-}
-
-async fn connected(options: ConnectOptions) -> (Broker, Session, Client) {
-    let (broker, url) = Broker::start().await;
-    let (session, client) = tokio::join!(broker.accept(), Client::connect(&url, options));
-    (broker, session, client.unwrap())
 }
 
 fn offset(outcome: Option<Result<Outcome, Error>>) -> u64 {

@@ -113,16 +113,29 @@ struct Runs {
     latest: usize,
 }
 
+impl Run {
+    #[inline]
+    fn is_continued_by(&self, next: &Self) -> bool {
+        self.next == next.from && self.partition == next.partition && self.attempt == next.attempt
+    }
+}
+
 impl Runs {
-    /// Adds to a run that goes on here, or begins one; `false` if there are too many already.
-    fn grow(&mut self, new: Run) -> bool {
-        let fits =
-            |run: &Run| run.next == new.from && run.partition == new.partition && run.attempt == new.attempt;
-        if let Some(run) = self.open.get_mut(self.latest).filter(|run| fits(run)) {
-            run.next = new.next;
-            return true;
+    /// Adds to the run that grew last; `false` if it does not go on here.
+    #[inline]
+    fn grow_latest(&mut self, new: &Run) -> bool {
+        match self.open.get_mut(self.latest) {
+            Some(run) if run.is_continued_by(new) => {
+                run.next = new.next;
+                true
+            }
+            _ => false,
         }
-        if let Some(index) = self.open.iter().position(fits) {
+    }
+
+    /// Adds to a run that goes on here, or begins one; `false` if there are too many already.
+    fn grow(&mut self, new: &Run) -> bool {
+        if let Some(index) = self.open.iter().position(|run| run.is_continued_by(new)) {
             self.latest = index;
             self.open[index].next = new.next;
             return true;
@@ -131,7 +144,7 @@ impl Runs {
             return false;
         }
         self.latest = self.open.len();
-        self.open.push(new);
+        self.open.push(*new);
         true
     }
 }
@@ -178,7 +191,7 @@ impl EntryWriter {
                 from,
                 count,
                 attempt,
-            } => self.push_run(Run {
+            } => self.push_run(&Run {
                 partition,
                 attempt,
                 from,
@@ -188,18 +201,22 @@ impl EntryWriter {
                 partition,
                 from,
                 count,
-            } => self.push_run(Run {
+            } => self.push_run(&Run {
                 partition,
                 attempt: 0,
                 from,
                 next: from.plus(count),
             }),
-            _ => {
-                self.close_runs();
-                self.begin();
-                encode(entry, &mut self.bytes);
-            }
+            _ => self.push_other(entry),
         }
+    }
+
+    /// Adds an entry that is no run.
+    #[inline(never)]
+    fn push_other(&mut self, entry: &Entry<'_>) {
+        self.close_runs();
+        self.begin();
+        encode(entry, &mut self.bytes);
     }
 
     /// What was pushed, as one record; the writer is empty again. Without entries there are no bytes.
@@ -209,23 +226,31 @@ impl EntryWriter {
     }
 
     #[inline]
-    fn push_run(&mut self, run: Run) {
-        if run.next == run.from {
+    fn push_run(&mut self, run: &Run) {
+        if !self.runs_like(run).grow_latest(run) {
+            self.push_other_run(run);
+        }
+    }
+
+    /// Adds what does not go on where the latest run ends.
+    #[inline(never)]
+    fn push_other_run(&mut self, run: &Run) {
+        if run.next == run.from || self.runs_like(run).grow(run) {
             return;
         }
+        self.close_runs();
+        let has_room = self.runs_like(run).grow(run);
+        debug_assert!(has_room, "all runs were just closed");
+    }
+
+    /// The runs of the same kind.
+    #[inline]
+    fn runs_like(&mut self, run: &Run) -> &mut Runs {
         // The attempts of what is handed out are counted from 1, so 0 can say that it is finished.
-        let grew = |writer: &mut Self| {
-            let runs = if run.attempt == 0 {
-                &mut writer.finished
-            } else {
-                &mut writer.taken
-            };
-            runs.grow(run)
-        };
-        if !grew(self) {
-            self.close_runs();
-            let has_room = grew(self);
-            debug_assert!(has_room, "all runs were just closed");
+        if run.attempt == 0 {
+            &mut self.finished
+        } else {
+            &mut self.taken
         }
     }
 

@@ -21,15 +21,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use callboard_protocol::{Offset, PartitionId, Timestamp, limits::PARTITIONS_MAX};
 
-pub use self::{
-    members::MemberView,
-    settle::{Cause, Dead, Nack, SettleError},
-};
 use self::{
+    keys::key_hash,
     members::Members,
     progress::{Admission, Comes, Progress},
     timers::{Timer, Timers},
     window::{Lease, Stray},
+};
+pub use self::{
+    members::MemberView,
+    settle::{Cause, Dead, Nack, SettleError},
 };
 use crate::{
     group_log::{Entry, EntryWriter},
@@ -101,7 +102,7 @@ pub struct Leased {
 pub enum Take {
     /// This member.
     Leased(Leased),
-    /// Nobody now: it is held back behind its key, is not due, or is not there to be taken any more. The
+    /// Not now: it is held back behind its key, is not due, or is not there to be taken any more. The
     /// group wants it again when it should be read again.
     Held,
     /// Nobody has credit; nothing changed. Stop asking until something does.
@@ -286,10 +287,13 @@ impl SharedGroup {
     /// Any other record is [`Take::Held`]: it was sought away from or finished since it was wanted.
     #[inline]
     pub fn take(&mut self, now: Timestamp, partition: PartitionId, offset: Offset, key: Option<u64>) -> Take {
-        let key = key.filter(|_| self.ordering == Ordering::Key);
+        if self.members.free() == 0 {
+            return Take::Full;
+        }
         let Some(Some(progress)) = self.partitions.get_mut(partition.0 as usize) else {
             return Take::Held;
         };
+        let key = key.filter(|_| self.ordering == Ordering::Key).map(key_hash);
         let is_fresh = offset.0 == progress.cursor;
         let attempt = match progress.admit(now, offset.0, key) {
             Admission::Free { attempts } => attempts + 1,
@@ -308,11 +312,12 @@ impl SharedGroup {
             offset,
             partition,
             attempt,
+            key,
         };
         let Some(handed) = self.members.hand_out(available, lease) else {
             return Take::Full;
         };
-        progress.take(offset.0, key);
+        progress.take(offset.0);
         if is_fresh {
             self.spend_turn(partition, 1);
         } else {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use callboard_core::{
-    partition::{Admission, AdmitLimits, Outcome, Outcomes, Partition},
+    partition::{Admission, AdmitLimits, Outcome, Outcomes},
     record::Batch,
     topic::{Durability as TopicDurability, WhenFull},
 };
@@ -305,8 +305,12 @@ impl PartitionActor {
             }
             Err(error) => {
                 let refusal = refusal(&error);
-                self.state.as_mut().expect("it admitted").fail(batch.base_offset);
-                self.end_waits(batch.base_offset, &refusal, Stays::No);
+                let state = self.state.as_mut().expect("it admitted");
+                state.fail(batch.base_offset);
+                if self.topic.records_max.is_some() {
+                    self.part.set_given(state.next_offset());
+                }
+                self.end_waits(batch.base_offset.., &refusal, Stays::No);
                 self.settle(inflight.receipt, Settlement::Refused(refusal));
             }
         }
@@ -325,7 +329,7 @@ impl PartitionActor {
 
     /// Nothing to store: refusals are answered now, repeats when what they repeat is durable.
     fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
-        let visible = self.state.as_ref().map_or(Offset::ZERO, Partition::visible_next);
+        let visible = self.visible();
         let until = match &outcomes {
             Outcomes::AllStored => visible,
             Outcomes::Each(outcomes) => outcomes

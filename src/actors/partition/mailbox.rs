@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use callboard_protocol::{ErrorCode, Offset, error::Refusal};
+use callboard_protocol::{ErrorCode, error::Refusal};
 
 use super::{PartitionActor, Processed, RoomMade, Sent, Stays, TopicSettings, Watcher, deleted};
 use crate::{
@@ -63,6 +63,10 @@ impl Handler<StoreEvent> for PartitionActor {
             } if incarnation == self.incarnation => {
                 self.commit(next_offset);
                 self.retry_missed(ctx);
+                if !self.waits.is_empty() && self.shared.is_shutting_down() {
+                    self.end_all_waits();
+                }
+                self.look_later(ctx);
             }
             CommitEvent::Failed {
                 incarnation,
@@ -145,7 +149,7 @@ impl Handler<Close> for PartitionActor {
         for inflight in waiting {
             self.settle(inflight.receipt, Settlement::Refused(deleted()));
         }
-        self.end_waits(Offset::ZERO, &deleted(), Stays::No);
+        self.end_waits(.., &deleted(), Stays::No);
         self.refuse_room(&deleted());
         self.closed = true;
         self.inflight.clear();
@@ -199,7 +203,8 @@ impl Handler<EndWaits> for PartitionActor {
 impl PartitionActor {
     fn end_all_waits(&mut self) {
         let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-        self.end_waits(Offset::ZERO, &refusal, Stays::Yes);
+        // The others are answered when it is known whether they are stored.
+        self.end_waits(..self.visible(), &refusal, Stays::Yes);
         self.refuse_room(&refusal);
     }
 
@@ -215,7 +220,7 @@ impl PartitionActor {
         let regular = now + pause;
         let next = self
             .waits
-            .next_timeout()
+            .next_timeout(self.visible())
             .map_or(regular, |next| next.min(regular));
         if let Some((at, handle)) = self.look {
             if at <= next {
@@ -238,7 +243,7 @@ impl PartitionActor {
         }
         let now = Instant::now();
         let mut answers = Answers::default();
-        self.waits.expire(now, &mut answers);
+        self.waits.expire(now, self.visible(), &mut answers);
         self.answer(answers);
         self.waits.forget_gone();
         self.give_up_room(now);

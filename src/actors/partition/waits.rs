@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeBounds,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -100,11 +101,6 @@ impl WaitList {
         Some(wait)
     }
 
-    fn offsets(&self, picked: impl Fn(&Offset, &Wait) -> bool) -> Vec<Offset> {
-        let picked = self.waits.iter().filter(|(offset, wait)| picked(offset, wait));
-        picked.map(|(offset, _)| *offset).collect()
-    }
-
     /// Answers who waited for these records to be delivered.
     pub fn sent(&mut self, sent: Sent, durability: DurabilityText, answers: &mut Answers) {
         if sent.from >= sent.next {
@@ -145,15 +141,16 @@ impl WaitList {
         }
     }
 
-    /// Answers who has waited long enough at `now`.
-    pub fn expire(&mut self, now: Instant, answers: &mut Answers) {
-        while let Some((deadline, offset)) = self.deadlines.first().copied()
-            && deadline <= now
-        {
-            let Some(wait) = self.remove(offset) else {
-                self.deadlines.pop_first();
-                continue;
-            };
+    /// Answers who has waited long enough at `now` for a record before `visible`. Of those beyond it nobody can
+    /// say yet that they are stored.
+    pub fn expire(&mut self, now: Instant, visible: Offset, answers: &mut Answers) {
+        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+        let due: Vec<_> = due
+            .map(|(_, offset)| *offset)
+            .filter(|offset| *offset < visible)
+            .collect();
+        for offset in due {
+            let Some(wait) = self.remove(offset) else { continue };
             let message = match wait.until {
                 Until::Delivered => "the record is stored, and no subscription was sent it in time",
                 Until::Processed => "the record is stored, and no group has processed it in time",
@@ -163,21 +160,31 @@ impl WaitList {
         }
     }
 
-    /// When the next publisher has waited long enough.
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+    /// When the next publisher has waited long enough for a record before `visible`.
+    pub fn next_timeout(&self, visible: Offset) -> Option<Instant> {
+        let stored = self.deadlines.iter().find(|(_, offset)| *offset < visible);
+        stored.map(|(deadline, _)| *deadline)
     }
 
     /// Forgets those who do not want to know any more.
     pub fn forget_gone(&mut self) {
-        for offset in self.offsets(|_, wait| wait.ticket.is_gone()) {
+        let gone = self.waits.iter().filter(|(_, wait)| wait.ticket.is_gone());
+        let gone: Vec<_> = gone.map(|(offset, _)| *offset).collect();
+        for offset in gone {
             self.remove(offset);
         }
     }
 
-    /// Refuses who waits for a record from `from` on; with the place if the record stays.
-    pub fn refuse_from(&mut self, from: Offset, refusal: &Refusal, stays: Stays, answers: &mut Answers) {
-        for offset in self.offsets(|offset, _| *offset >= from) {
+    /// Refuses who waits for one of these records; with the place if they stay.
+    pub fn refuse(
+        &mut self,
+        offsets: impl RangeBounds<Offset>,
+        refusal: &Refusal,
+        stays: Stays,
+        answers: &mut Answers,
+    ) {
+        let offsets: Vec<_> = self.waits.range(offsets).map(|(offset, _)| *offset).collect();
+        for offset in offsets {
             if let Some(wait) = self.remove(offset) {
                 let refusal = match stays {
                     Stays::No => refusal.clone(),

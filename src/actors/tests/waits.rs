@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{
     PATIENCE, Running,
+    failing::{FailingStore, Mode},
     raw::{RawClient, TEXT},
     sessions::create,
 };
@@ -43,24 +44,28 @@ impl Talker {
         self.client.text(frame.to_string()).await;
     }
 
+    async fn read(&mut self) {
+        let (first, body) = self.client.next_frame().await.expect("the connection ended");
+        assert_eq!(first, TEXT, "{}", String::from_utf8_lossy(&body));
+        let lines = body.split(|byte| *byte == b'\n');
+        self.came
+            .extend(lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()));
+    }
+
     pub async fn next(&mut self) -> Value {
         while self.came.is_empty() {
-            let (first, body) = self.client.next_frame().await.expect("the connection ended");
-            assert_eq!(first, TEXT, "{}", String::from_utf8_lossy(&body));
-            let lines = body.split(|byte| *byte == b'\n');
-            self.came
-                .extend(lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()));
+            self.read().await;
         }
         self.came.pop_front().unwrap()
     }
 
-    /// The answer to a frame; what came before it that is no answer to it is thrown away.
+    /// The answer to a frame; everything else that comes is kept.
     pub async fn answer(&mut self, id: u64) -> Value {
         loop {
-            let frame = self.next().await;
-            if frame["id"] == id {
-                return frame;
+            if let Some(index) = self.came.iter().position(|frame| frame["id"] == id) {
+                return self.came.remove(index).unwrap();
             }
+            self.read().await;
         }
     }
 
@@ -302,6 +307,8 @@ async fn deleted_topic_answers_who_waits() {
     publisher.say(publish(1, "delivered")).await;
     publisher.say(publish(2, "processed")).await;
     assert!(publisher.said().await.is_empty());
+    let part = part(&broker, "jobs");
+    until(|| (part.waits.delivered(), part.waits.processed()) == (1, 1)).await;
     gateway::delete_topic(&broker.shared, "jobs").await.unwrap();
     for id in 1..=2 {
         assert_eq!(publisher.answer(id).await["code"], "topic_not_found");
@@ -417,6 +424,8 @@ async fn broker_that_shuts_down_answers_who_waits_before_the_session_ends() {
     publisher.say(publish(1, "delivered")).await;
     publisher.say(publish(2, "processed")).await;
     assert!(publisher.said().await.is_empty());
+    let part = part(&broker, "jobs");
+    until(|| (part.waits.delivered(), part.waits.processed()) == (1, 1)).await;
     gateway::shut_down(&broker.shared).await;
     for (id, offset) in [(1, 0), (2, 1)] {
         let answer = publisher.answer(id).await;
@@ -426,4 +435,45 @@ async fn broker_that_shuts_down_answers_who_waits_before_the_session_ends() {
         );
     }
     assert_eq!(publisher.client.close_code().await, Some(1001));
+}
+
+#[actix_rt::test]
+async fn record_that_could_not_be_stored_is_not_waited_for() {
+    let store = Arc::new(FailingStore::default());
+    let broker = Running::start_on(store.clone(), true).await;
+    create(&broker, "jobs", json!({"records_max": 100})).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publisher.say(publish(1, "delivered")).await;
+    let part = part(&broker, "jobs");
+    until(|| part.next_offset() == Offset(1)).await;
+    store.set(Mode::Refuse);
+    let answer = publisher.ask(publish(2, "delivered")).await;
+    assert_eq!(answer["code"], "storage_failed");
+    assert!(answer.get("offset").is_none(), "{answer}");
+    assert_eq!(part.waits.delivered(), 1);
+    store.set(Mode::Hold);
+    let mut short = publish(3, "processed");
+    short["timeout_ms"] = json!(0);
+    publisher.say(short).await;
+    publisher.say(publish(4, "delivered")).await;
+    until(|| store.held() == 2 && part.waits.processed() == 1).await;
+    assert!(
+        publisher.said().await.is_empty(),
+        "nobody can say yet that it is stored"
+    );
+    store.fail();
+    for id in 3..=4 {
+        let answer = publisher.answer(id).await;
+        assert_eq!(answer["code"], "storage_failed");
+        assert!(answer.get("offset").is_none(), "{answer}");
+    }
+    store.set(Mode::Store);
+    assert_eq!((part.waits.delivered(), part.waits.processed()), (1, 0));
+    // The first one is stored and is still waited for.
+    let mut subscriber = Talker::connect(&broker).await;
+    subscriber
+        .say(json!({"type": "subscribe", "id": 1, "topic": "jobs", "from": "earliest"}))
+        .await;
+    assert_eq!(publisher.answer(1).await["offset"], 0);
+    assert_eq!(publisher.ask(publish(5, "delivered")).await["offset"], 1);
 }

@@ -131,6 +131,7 @@ impl Client {
                 }
                 self.generation = frame["generation"].as_u64().unwrap();
             }
+            "unsubscribed" => self.owned.clear(),
             _ => {}
         }
         self.inbox.push_back(frame);

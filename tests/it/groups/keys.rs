@@ -9,7 +9,9 @@ fn broker_with_keys(keys: &str) -> (Broker, Client) {
     let broker = Broker::start();
     let mut client = Client::new(&broker);
     client.declare(json!({"attempts_max":2,"retry_backoff_ms":0}));
-    publish(&mut client, keys);
+    if !keys.is_empty() {
+        publish(&mut client, keys);
+    }
     (broker, client)
 }
 

@@ -1,8 +1,12 @@
-//! Promises of a shared group, each a script and what must be seen of it.
+//! Promises of a shared group, each a script and what must be seen of it; random schedules are in
+//! `schedule`.
 //!
 //! A script's commands are played against a group with one partition, whose clock stands at 0. What is
 //! seen is who got which offset (`a got 3`, and `x2` for its second attempt), what died, and what a
 //! command was answered if that is more than yes.
+
+mod model;
+mod schedule;
 
 use std::fmt::Write as _;
 
@@ -12,6 +16,10 @@ use callboard_core::{
     member::{Exclusive, GroupError, MemberId},
 };
 use callboard_protocol::{Offset, PartitionId, Timestamp};
+
+pub use self::schedule::{
+    random_schedules_of_leases_agree_with_the_naive_group, random_schedules_in_key_order_agree_with_the_naive_group,
+};
 
 const PARTITION: PartitionId = PartitionId(0);
 const SETTINGS: LeaseSettings = LeaseSettings {

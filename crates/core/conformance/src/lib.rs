@@ -87,6 +87,8 @@ scenarios! {
         hurt_entries_are_errors_and_never_a_panic
         entries_are_encoded_as_documented;
     lease:
+        random_schedules_of_leases_agree_with_the_naive_group
+        random_schedules_in_key_order_agree_with_the_naive_group
         acked_record_is_finished_and_the_floor_waits_for_those_before
         expired_lease_is_retried_at_once_then_dead_lettered
         lease_can_not_be_settled_from_its_end_on

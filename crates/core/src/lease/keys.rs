@@ -4,7 +4,18 @@
 //! Knows keys by their hash: two keys with one hash are taken for one, which holds back more than must
 //! be and nothing that must not. It knows only records that were read, so the caller reads them in order.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    num::NonZeroU64,
+};
+
+/// The hash of a key; 0 is taken for 1, so that a lease has room for it.
+pub(super) type KeyHash = NonZeroU64;
+
+/// The hash of a key as this module takes it.
+pub(super) fn key_hash(hash: u64) -> KeyHash {
+    KeyHash::new(hash).unwrap_or(KeyHash::MIN)
+}
 
 /// A key that is busy.
 #[derive(Debug)]
@@ -15,59 +26,63 @@ struct Busy {
     held: VecDeque<u64>,
 }
 
+/// What became of a record that wants its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It has it.
+    Holds,
+    /// It stands behind another record.
+    Waits,
+}
+
 /// The busy keys of one partition. Only ever asked, never walked, so the hasher's random seed decides
 /// nothing; it is there because clients choose the keys.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    busy: HashMap<u64, Busy>,
-    key_of: HashMap<u64, u64>,
+    busy: HashMap<KeyHash, Busy>,
 }
 
 impl Keys {
-    /// Whether another record holds the key.
-    pub(super) fn is_held_by_another(&self, key: u64, offset: u64) -> bool {
-        self.busy.get(&key).is_some_and(|busy| busy.holder != offset)
-    }
-
-    /// Makes the record the holder of its key, which no other one holds.
-    pub(super) fn hold(&mut self, key: u64, offset: u64) {
-        let busy = self.busy.entry(key).or_insert_with(|| Busy {
-            holder: offset,
-            held: VecDeque::new(),
-        });
-        debug_assert_eq!(busy.holder, offset, "one record holds a key");
-        self.key_of.insert(offset, key);
-    }
-
-    /// Puts a record behind the holder of its key.
-    pub(super) fn wait(&mut self, key: u64, offset: u64) {
-        if let Some(busy) = self.busy.get_mut(&key) {
-            debug_assert!(
-                busy.held.back().is_none_or(|&last| last < offset),
-                "records are read in their order"
-            );
-            busy.held.push_back(offset);
-            self.key_of.insert(offset, key);
+    /// Gives a record its key, or puts it behind those that had the key before.
+    pub(super) fn claim(&mut self, key: KeyHash, offset: u64) -> Claim {
+        match self.busy.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Busy {
+                    holder: offset,
+                    held: VecDeque::new(),
+                });
+                Claim::Holds
+            }
+            Entry::Occupied(busy) if busy.get().holder == offset => Claim::Holds,
+            Entry::Occupied(mut busy) => {
+                let held = &mut busy.get_mut().held;
+                debug_assert!(
+                    held.back().is_none_or(|&last| last < offset),
+                    "records are read in their order"
+                );
+                held.push_back(offset);
+                Claim::Waits
+            }
         }
     }
 
     /// Forgets a record that is finished or dead; returns the one that its key goes to, if it held it.
-    pub(super) fn release(&mut self, offset: u64) -> Option<u64> {
-        let key = self.key_of.remove(&offset)?;
-        let busy = self.busy.get_mut(&key)?;
+    pub(super) fn release(&mut self, key: KeyHash, offset: u64) -> Option<u64> {
+        let Entry::Occupied(mut entry) = self.busy.entry(key) else {
+            return None;
+        };
+        let busy = entry.get_mut();
         if busy.holder != offset {
             busy.held.retain(|&held| held != offset);
             return None;
         }
-        match busy.held.pop_front() {
-            Some(next) => {
-                busy.holder = next;
-                Some(next)
-            }
+        let next = busy.held.pop_front();
+        match next {
+            Some(next) => busy.holder = next,
             None => {
-                self.busy.remove(&key);
-                None
+                entry.remove();
             }
         }
+        next
     }
 }

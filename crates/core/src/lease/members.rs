@@ -178,17 +178,12 @@ impl Members {
         self.change(id, |member| member.phase = Phase::Retired);
     }
 
-    /// Whether a member has nothing left to do here.
-    pub(super) fn is_done(&self, id: MemberId) -> bool {
-        self.get(id)
-            .is_some_and(|member| member.phase == Phase::Retired && member.window.out() == 0)
-    }
-
     pub(super) fn get(&self, id: MemberId) -> Option<&Member> {
         self.slots[*self.by_id.get(&id)?].as_ref()
     }
 
-    /// Changes a member, and what follows from it for the turns.
+    /// Changes a member, and what follows from it for the turns. A member that has retired and settled
+    /// everything is gone after it.
     #[inline]
     pub(super) fn change<R>(&mut self, id: MemberId, change: impl FnOnce(&mut Member) -> R) -> Option<R> {
         let slot = *self.by_id.get(&id)?;
@@ -200,6 +195,9 @@ impl Members {
         if free > 0 && !member.in_turn {
             member.in_turn = true;
             self.turns.push_back(slot);
+        }
+        if member.phase == Phase::Retired && member.window.out() == 0 {
+            self.remove(id);
         }
         Some(result)
     }

@@ -8,7 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use callboard_protocol::{Offset, Timestamp};
 
-use super::{Ordering, finished::Finished, keys::Keys};
+use super::{
+    Ordering,
+    finished::Finished,
+    keys::{Claim, KeyHash, Keys},
+    window::Lease,
+};
 
 /// Most records of a partition that wait or are dead before nothing fresh is taken from it.
 pub(super) const WAITING_MAX: u64 = 100_000;
@@ -20,6 +25,8 @@ pub(super) struct Waiting {
     pub(super) attempts: u32,
     /// Not before this; 0 is at once.
     pub(super) due: Timestamp,
+    /// Its key, in key order and once it was read.
+    pub(super) key: Option<KeyHash>,
     pub(super) state: WaitState,
 }
 
@@ -117,42 +124,37 @@ impl Progress {
         self.leased + (self.waiting.len() + self.dead.len()) as u64 + fresh
     }
 
-    /// Whether a record may be handed out now. If its key is in the way, it is held back from here on.
+    /// Whether a record may be handed out now; then it has its key. If its key is in the way, it is held
+    /// back from here on. Only asked if somebody would take it.
     #[inline]
-    pub(super) fn admit(&mut self, now: Timestamp, offset: u64, key: Option<u64>) -> Admission {
-        let is_fresh = offset == self.cursor;
-        let waiting = if is_fresh {
+    pub(super) fn admit(&mut self, now: Timestamp, offset: u64, key: Option<KeyHash>) -> Admission {
+        let waiting = if offset == self.cursor {
             Waiting {
                 attempts: 0,
                 due: Timestamp(0),
+                key,
                 state: WaitState::Ready,
             }
         } else {
             match self.waiting.get(&offset) {
-                Some(waiting) if matches!(waiting.state, WaitState::Ready | WaitState::Unread) => *waiting,
+                Some(waiting) if matches!(waiting.state, WaitState::Ready | WaitState::Unread) => {
+                    Waiting { key, ..*waiting }
+                }
                 _ => return Admission::Held,
             }
         };
-        let free = Admission::Free {
-            attempts: waiting.attempts,
-        };
-        let Some((key, keys)) = key.zip(self.keys.as_mut()) else {
-            return if waiting.due > now {
-                self.postpone(offset, waiting)
-            } else {
-                free
-            };
-        };
-        if keys.is_held_by_another(key, offset) {
-            keys.wait(key, offset);
+        if let (Some(key), Some(keys)) = (key, &mut self.keys)
+            && keys.claim(key, offset) == Claim::Waits
+        {
             self.set_waiting(offset, waiting, WaitState::Held);
             return Admission::Held;
         }
         if waiting.due > now {
-            keys.hold(key, offset);
             return self.postpone(offset, waiting);
         }
-        free
+        Admission::Free {
+            attempts: waiting.attempts,
+        }
     }
 
     fn postpone(&mut self, offset: u64, waiting: Waiting) -> Admission {
@@ -169,7 +171,7 @@ impl Progress {
 
     /// An admitted record was handed out.
     #[inline]
-    pub(super) fn take(&mut self, offset: u64, key: Option<u64>) {
+    pub(super) fn take(&mut self, offset: u64) {
         if offset == self.cursor {
             self.cursor += 1;
             self.end = self.end.max(self.cursor);
@@ -178,31 +180,37 @@ impl Progress {
             self.ready.remove(&offset);
         }
         self.leased += 1;
-        if let Some((key, keys)) = key.zip(self.keys.as_mut()) {
-            keys.hold(key, offset);
-        }
     }
 
     /// A record that was out is finished. Returns when the one behind it comes, if its key held one back.
     #[inline]
-    pub(super) fn finish(&mut self, offset: u64) -> Option<Comes> {
+    pub(super) fn finish(&mut self, lease: &Lease) -> Option<Comes> {
         self.leased -= 1;
-        self.finished.insert(offset);
-        self.release_key(offset)
+        self.finished.insert(lease.offset.0);
+        self.release_key(lease.key, lease.offset.0)
     }
 
     /// A record that was out comes again; it keeps its key.
-    pub(super) fn give_back(&mut self, offset: u64, attempts: u32, due: Timestamp) -> Comes {
+    pub(super) fn give_back(&mut self, lease: &Lease, due: Timestamp) -> Comes {
         self.leased -= 1;
-        self.wait(offset, attempts, due)
+        let waiting = Waiting {
+            attempts: lease.attempt,
+            due,
+            key: lease.key,
+            state: WaitState::Ready,
+        };
+        self.wait(lease.offset.0, waiting)
     }
 
     /// A record that was out is dead. Returns when the one behind it comes, if its key held one back.
-    pub(super) fn kill(&mut self, offset: u64, attempts: u32) -> Option<Comes> {
+    pub(super) fn kill(&mut self, lease: &Lease) -> Option<Comes> {
         self.leased -= 1;
-        let verdict = None;
-        self.dead.insert(offset, Doom { attempts, verdict });
-        self.release_key(offset)
+        let doom = Doom {
+            attempts: lease.attempt,
+            verdict: None,
+        };
+        self.dead.insert(lease.offset.0, doom);
+        self.release_key(lease.key, lease.offset.0)
     }
 
     /// A dead record lies with the dead letters; `None` if it is none.
@@ -214,10 +222,10 @@ impl Progress {
 
     /// A record that waits is finished without having been taken again.
     pub(super) fn pass_over_waiting(&mut self, offset: u64) -> Option<Comes> {
-        self.waiting.remove(&offset);
+        let key = self.waiting.remove(&offset).and_then(|waiting| waiting.key);
         self.ready.remove(&offset);
         self.finished.insert(offset);
-        self.release_key(offset)
+        self.release_key(key, offset)
     }
 
     /// Finishes the fresh records before `next`; returns which they are.
@@ -242,27 +250,23 @@ impl Progress {
     }
 
     /// Puts a record among those that wait, ready or for its time.
-    pub(super) fn wait(&mut self, offset: u64, attempts: u32, due: Timestamp) -> Comes {
-        let state = if due.0 == 0 {
+    fn wait(&mut self, offset: u64, waiting: Waiting) -> Comes {
+        let due = waiting.due;
+        let (state, comes) = if due.0 == 0 {
             self.ready.insert(offset);
-            WaitState::Ready
+            (WaitState::Ready, Comes::AtOnce)
         } else {
-            WaitState::Delayed
+            (WaitState::Delayed, Comes::At(due, Offset(offset)))
         };
-        let waiting = Waiting { attempts, due, state };
-        self.waiting.insert(offset, waiting);
-        if due.0 == 0 {
-            Comes::AtOnce
-        } else {
-            Comes::At(due, Offset(offset))
-        }
+        self.waiting.insert(offset, Waiting { state, ..waiting });
+        comes
     }
 
-    /// Forgets the key of a record, and wakes the next one of the key.
+    /// Forgets that a record has its key, and wakes the next one of the key.
     #[inline]
-    fn release_key(&mut self, offset: u64) -> Option<Comes> {
-        let next = self.keys.as_mut()?.release(offset)?;
-        let Waiting { attempts, due, .. } = *self.waiting.get(&next)?;
-        Some(self.wait(next, attempts, due))
+    fn release_key(&mut self, key: Option<KeyHash>, offset: u64) -> Option<Comes> {
+        let next = self.keys.as_mut()?.release(key?, offset)?;
+        let waiting = *self.waiting.get(&next)?;
+        Some(self.wait(next, waiting))
     }
 }

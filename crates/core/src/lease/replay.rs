@@ -180,6 +180,7 @@ fn replay_taken(progress: &mut Progress, range: std::ops::Range<u64>, attempts: 
         let waiting = Waiting {
             attempts,
             due: Timestamp(0),
+            key: None,
             state: WaitState::Ready,
         };
         progress.waiting.insert(offset, waiting);
@@ -203,6 +204,7 @@ fn restore_held_back(progress: &mut Progress) {
             progress.waiting.entry(offset).or_insert(Waiting {
                 attempts: 0,
                 due: Timestamp(0),
+                key: None,
                 state: WaitState::Ready,
             });
         }

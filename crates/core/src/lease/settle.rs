@@ -6,7 +6,7 @@ use super::{
     SharedGroup,
     progress::{Doom, WaitState},
     timers::Timer,
-    window::Lease,
+    window::{Lease, Unsettled},
 };
 use crate::{group_log::Entry, member::MemberId};
 
@@ -69,12 +69,11 @@ impl SharedGroup {
         member: MemberId,
         delivery: u64,
     ) -> Result<(PartitionId, Offset), SettleError> {
-        let Lease {
-            partition, offset, ..
-        } = self.settle(now, member, delivery)?;
+        let lease = self.settle(now, member, delivery)?;
+        let (partition, offset) = (lease.partition, lease.offset);
         let woken = self
             .progress_mut(partition)
-            .and_then(|progress| progress.finish(offset.0));
+            .and_then(|progress| progress.finish(&lease));
         if let Some(comes) = woken {
             self.comes(partition, comes);
         }
@@ -123,10 +122,11 @@ impl SharedGroup {
         delivery: u64,
         lease_ms: u64,
     ) -> Result<(), SettleError> {
-        self.check(now, member, delivery)?;
         let ends = now.plus_ms(lease_ms);
-        self.members
-            .change(member, |member| member.window.set_end(delivery, ends));
+        let extended = self
+            .members
+            .change(member, |member| member.window.extend(now, delivery, ends));
+        self.checked(extended, member, delivery)?;
         self.set_timer(ends, Timer::Stray(member, delivery));
         Ok(())
     }
@@ -135,7 +135,6 @@ impl SharedGroup {
     pub fn retire(&mut self, now: Timestamp, member: MemberId) {
         self.tick(now);
         self.members.retire(member);
-        self.forget_done(member);
     }
 
     /// A member is gone: what it has comes again at once, or is dead after its last attempt.
@@ -270,40 +269,38 @@ impl SharedGroup {
             for delivery in deliveries {
                 self.end(member, delivery);
             }
-            self.forget_done(member);
         }
         self.dead.retain(|dead| dead.partition != partition);
         self.set_position(partition, offset);
         self.log.push(&Entry::Position { partition, offset });
     }
 
-    /// Whether a delivery can be settled; ends its lease if that is over.
-    #[inline]
-    fn check(&mut self, now: Timestamp, member: MemberId, delivery: u64) -> Result<(), SettleError> {
-        let Some(found) = self.members.get(member) else {
-            return Err(SettleError::UnknownDelivery);
-        };
-        match found.window.get(delivery) {
-            Some(lease) if lease.ends > now => Ok(()),
-            Some(_) => {
-                self.expire(member, delivery);
-                Err(SettleError::LeaseExpired)
-            }
-            None if found.window.has_ended(delivery) => Err(SettleError::LeaseExpired),
-            None => Err(SettleError::UnknownDelivery),
-        }
-    }
-
     /// Takes the lease of a delivery out that is settled now.
     #[inline]
     fn settle(&mut self, now: Timestamp, member: MemberId, delivery: u64) -> Result<Lease, SettleError> {
-        self.check(now, member, delivery)?;
-        let lease = self
+        let settled = self
             .members
-            .change(member, |member| member.window.remove(delivery))
-            .flatten();
-        self.forget_done(member);
-        lease.ok_or(SettleError::UnknownDelivery)
+            .change(member, |member| member.window.settle(now, delivery));
+        self.checked(settled, member, delivery)
+    }
+
+    /// What the window of a member said, if there is one; ends the lease if it is over.
+    #[inline]
+    fn checked<T>(
+        &mut self,
+        said: Option<Result<T, Unsettled>>,
+        member: MemberId,
+        delivery: u64,
+    ) -> Result<T, SettleError> {
+        match said {
+            Some(Ok(settled)) => Ok(settled),
+            Some(Err(Unsettled::Ended)) => Err(SettleError::LeaseExpired),
+            Some(Err(Unsettled::Over)) => {
+                self.expire(member, delivery);
+                Err(SettleError::LeaseExpired)
+            }
+            Some(Err(Unsettled::Unknown)) | None => Err(SettleError::UnknownDelivery),
+        }
     }
 
     /// Ends a lease by itself: its record comes again at once, because it has waited for long enough.
@@ -312,7 +309,6 @@ impl SharedGroup {
             let dead = self.give_back(&lease, Cause::Expired, Timestamp(0));
             self.dead.extend(dead);
         }
-        self.forget_done(member);
     }
 
     /// Takes a lease out that ends by itself, and remembers that it did.
@@ -324,14 +320,6 @@ impl SharedGroup {
         ended.flatten()
     }
 
-    /// Lets go of a member that has retired and settled everything.
-    #[inline]
-    fn forget_done(&mut self, member: MemberId) {
-        if self.members.is_done(member) {
-            self.members.remove(member);
-        }
-    }
-
     /// A record that was out comes again at `due`, or is dead if this was its last attempt.
     fn give_back(&mut self, lease: &Lease, cause: Cause, due: Timestamp) -> Option<Dead> {
         if lease.attempt >= self.settings.attempts_max {
@@ -339,7 +327,7 @@ impl SharedGroup {
         }
         let (partition, offset) = (lease.partition, lease.offset);
         let progress = self.progress_mut(partition)?;
-        let comes = progress.give_back(offset.0, lease.attempt, due);
+        let comes = progress.give_back(lease, due);
         self.comes(partition, comes);
         self.log.push(&Entry::Returned {
             partition,
@@ -354,7 +342,7 @@ impl SharedGroup {
         let (partition, offset, attempts) = (lease.partition, lease.offset, lease.attempt);
         let woken = self
             .progress_mut(partition)
-            .and_then(|progress| progress.kill(offset.0, attempts));
+            .and_then(|progress| progress.kill(lease));
         if let Some(comes) = woken {
             self.comes(partition, comes);
         }

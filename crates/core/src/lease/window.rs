@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
+use super::keys::KeyHash;
+
 /// A queue this short is left as it is, however few of it are still out.
 const LEN_MIN: usize = 64;
 /// How many leases that ended by themselves are remembered, to say so to whoever settles them late.
@@ -21,6 +23,19 @@ pub(super) struct Lease {
     pub(super) partition: PartitionId,
     /// From 1; 0 says that the lease at this place is over.
     pub(super) attempt: u32,
+    /// The hash of its key, in key order.
+    pub(super) key: Option<KeyHash>,
+}
+
+/// Why a delivery can not be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsettled {
+    /// It was never made, or is settled.
+    Unknown,
+    /// Its lease has ended by itself.
+    Ended,
+    /// Its lease is over, and nobody has ended it yet.
+    Over,
 }
 
 /// A lease that was put beside the queue.
@@ -115,34 +130,68 @@ impl Window {
         }
     }
 
-    /// Takes the lease of a delivery out.
-    #[inline]
+    /// Takes the lease of a delivery out, whether or not it is over.
     pub(super) fn remove(&mut self, delivery: u64) -> Option<Lease> {
-        let lease = *self.get(delivery)?;
-        self.out -= 1;
-        let in_queue = delivery
-            .checked_sub(self.base)
-            .and_then(|index| self.queue.get_mut(usize::try_from(index).ok()?));
-        match in_queue {
-            Some(place) if place.attempt != 0 => {
-                place.attempt = 0;
-                if delivery == self.base {
-                    self.drop_front();
-                }
-            }
-            _ => {
-                self.strays.remove(&delivery);
-            }
-        }
-        Some(lease)
+        self.take_unless(delivery, |_| false).ok()
     }
 
-    /// Gives the lease of a delivery an end of its own.
-    pub(super) fn set_end(&mut self, delivery: u64, ends: Timestamp) {
-        if let Some(lease) = self.remove(delivery) {
-            self.out += 1;
-            self.strays.insert(delivery, Lease { ends, ..lease });
+    /// Takes the lease of a delivery out if it goes on after `now`.
+    #[inline]
+    pub(super) fn settle(&mut self, now: Timestamp, delivery: u64) -> Result<Lease, Unsettled> {
+        self.take_unless(delivery, |ends| ends <= now)
+    }
+
+    #[inline]
+    fn take_unless(
+        &mut self,
+        delivery: u64,
+        is_over: impl Fn(Timestamp) -> bool,
+    ) -> Result<Lease, Unsettled> {
+        // A delivery before the queue has an index beyond every queue.
+        let index = delivery.wrapping_sub(self.base);
+        let in_queue = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.queue.get_mut(index));
+        match in_queue {
+            Some(place) if place.attempt != 0 => {
+                if is_over(place.ends) {
+                    return Err(Unsettled::Over);
+                }
+                let lease = *place;
+                place.attempt = 0;
+                if index == 0 {
+                    self.drop_front();
+                }
+                self.out -= 1;
+                Ok(lease)
+            }
+            _ => self.take_stray_unless(delivery, is_over),
         }
+    }
+
+    fn take_stray_unless(
+        &mut self,
+        delivery: u64,
+        is_over: impl Fn(Timestamp) -> bool,
+    ) -> Result<Lease, Unsettled> {
+        match self.strays.get(&delivery) {
+            Some(lease) if is_over(lease.ends) => Err(Unsettled::Over),
+            Some(&lease) => {
+                self.strays.remove(&delivery);
+                self.out -= 1;
+                Ok(lease)
+            }
+            None if self.ended.contains(&delivery) => Err(Unsettled::Ended),
+            None => Err(Unsettled::Unknown),
+        }
+    }
+
+    /// Gives a lease that goes on after `now` an end of its own.
+    pub(super) fn extend(&mut self, now: Timestamp, delivery: u64, ends: Timestamp) -> Result<(), Unsettled> {
+        let lease = self.settle(now, delivery)?;
+        self.out += 1;
+        self.strays.insert(delivery, Lease { ends, ..lease });
+        Ok(())
     }
 
     /// The oldest lease of the queue.
@@ -164,11 +213,6 @@ impl Window {
         if self.ended.len() > ENDED_MAX {
             self.ended.pop_first();
         }
-    }
-
-    /// Whether a lease is known to have ended by itself.
-    pub(super) fn has_ended(&self, delivery: u64) -> bool {
-        self.ended.contains(&delivery)
     }
 
     /// Lets go of places at the front whose lease is over.

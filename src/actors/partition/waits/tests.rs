@@ -78,12 +78,18 @@ impl Table {
             }
             "tick" => {
                 let now = self.start + Duration::from_millis(number(1).unwrap());
-                self.list.expire(now, &mut answers);
+                let visible = Offset(number(2).unwrap_or(u64::MAX));
+                self.list.expire(now, visible, &mut answers);
             }
             "fail" => {
                 let refusal = Refusal::new(ErrorCode::StorageFailed, "no");
                 let from = Offset(number(1).unwrap());
-                self.list.refuse_from(from, &refusal, Stays::No, &mut answers);
+                self.list.refuse(from.., &refusal, Stays::No, &mut answers);
+            }
+            "end" => {
+                let refusal = Refusal::new(ErrorCode::ShuttingDown, "the end");
+                let visible = Offset(number(1).unwrap());
+                self.list.refuse(..visible, &refusal, Stays::Yes, &mut answers);
             }
             other => panic!("no step {other}"),
         }
@@ -169,6 +175,18 @@ fn records_that_were_not_stored_are_refused_without_a_place() {
 }
 
 #[test]
+fn place_is_said_only_of_records_that_are_stored() {
+    check("delivered 3 10; delivered 4 10; tick 20 4", "2/3 timeout");
+    check("delivered 3 10; tick 20 3; tick 21 4", "2/3 timeout");
+    check("delivered 3 10; tick 20 3; fail 3; tick 21 4", "storage_failed");
+    check("delivered 3; processed 4; end 4", "2/3 shutting_down");
+    let mut table = table();
+    table.run("delivered 3 10");
+    assert_eq!(table.list.next_timeout(Offset(3)), None);
+    assert!(table.list.next_timeout(Offset(4)).is_some());
+}
+
+#[test]
 fn counts_are_those_of_who_waits() {
     let mut table = table();
     assert_eq!(table.counts(), (0, 0));
@@ -177,12 +195,12 @@ fn counts_are_those_of_who_waits() {
     }
     assert_eq!(table.counts(), (2, 2));
     assert_eq!(
-        table.list.next_timeout(),
+        table.list.next_timeout(Offset(9)),
         Some(table.start + Duration::from_millis(10))
     );
     table.run("tick 10");
     assert_eq!(table.counts(), (1, 1));
-    assert_eq!(table.list.next_timeout(), None);
+    assert_eq!(table.list.next_timeout(Offset(9)), None);
     table.run("sent 0 9");
     assert_eq!(table.counts(), (0, 1));
     table.answered.close();

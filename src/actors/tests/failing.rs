@@ -1,0 +1,107 @@
+//! A store that refuses what it is told to refuse, at once or after it has taken it.
+
+use std::sync::{Arc, Mutex};
+
+use callboard_protocol::Timestamp;
+
+use crate::store::{
+    CommitEvent, Completion, OpenPartition, OpenedPartition, PartitionKey, Store, StoreError, StoredTopic,
+    Submission, Submitted, TopicId, memory::MemoryStore,
+};
+
+/// What becomes of a submission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Store,
+    Refuse,
+    /// It is taken, and nothing more is heard of it until [`FailingStore::fail`].
+    Hold,
+}
+
+type Sink = Arc<dyn Fn(CommitEvent) + Send + Sync>;
+
+#[derive(Default)]
+pub struct FailingStore {
+    memory: MemoryStore,
+    mode: Mutex<Mode>,
+    sink: Mutex<Option<Sink>>,
+    held: Mutex<Vec<Submission>>,
+}
+
+fn broken() -> StoreError {
+    StoreError::Io {
+        operation: "write".to_owned(),
+        reason: "no space".to_owned(),
+        no_space: true,
+    }
+}
+
+impl FailingStore {
+    pub fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
+    }
+
+    /// How many submissions are held.
+    pub fn held(&self) -> usize {
+        self.held.lock().unwrap().len()
+    }
+
+    /// Refuses all that was held.
+    pub fn fail(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        let sink = self.sink.lock().unwrap().clone().unwrap();
+        sink(CommitEvent::Failed {
+            incarnation: held[0].incarnation,
+            from_offset: held[0].batch.base_offset,
+            error: broken(),
+        });
+    }
+}
+
+impl Store for FailingStore {
+    fn topics(&self) -> Result<Vec<StoredTopic>, StoreError> {
+        self.memory.topics()
+    }
+    fn create_topic(&self, topic: StoredTopic) -> Completion<TopicId> {
+        self.memory.create_topic(topic)
+    }
+    fn update_topic(&self, topic: StoredTopic) -> Completion<()> {
+        self.memory.update_topic(topic)
+    }
+    fn delete_topic(&self, id: TopicId) -> Completion<()> {
+        self.memory.delete_topic(id)
+    }
+    fn open(&self, open: OpenPartition) -> Completion<OpenedPartition> {
+        let OpenPartition {
+            key,
+            incarnation,
+            ids_since,
+            commits,
+        } = open;
+        let commits = Arc::new(Mutex::new(commits));
+        *self.sink.lock().unwrap() = Some(Arc::new(move |event| (commits.lock().unwrap())(event)));
+        self.memory.open(OpenPartition {
+            key: PartitionKey { ..key },
+            incarnation,
+            ids_since,
+            commits: Box::new(|_| {}),
+        })
+    }
+    fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        match *self.mode.lock().unwrap() {
+            Mode::Store => self.memory.submit(submission),
+            Mode::Refuse => Err(broken()),
+            Mode::Hold => {
+                self.held.lock().unwrap().push(submission);
+                Ok(Submitted::Pending)
+            }
+        }
+    }
+    fn retain(&self, now: Timestamp) {
+        self.memory.retain(now);
+    }
+    fn shutdown(&self) -> Completion<()> {
+        self.memory.shutdown()
+    }
+}
