@@ -6,7 +6,10 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use crate::process::{PROGRAM, launch, serve_on};
+use crate::{
+    process::{PROGRAM, launch, serve_on},
+    socket::Socket,
+};
 
 /// A broker of its own, killed when it is dropped.
 struct Broker {
@@ -252,6 +255,45 @@ fn topics_are_made_and_deleted() {
     assert_eq!(broker.printed(&["topic", "list"]).lines().count(), 1);
     broker.printed(&["topic", "delete", "orders"]);
     assert_eq!(broker.printed(&["topic", "list"]), "");
+}
+
+#[test]
+fn groups_are_listed_sought_redriven_and_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = Broker::start("127.0.0.1:0", &directory.path().join("data"));
+    broker.printed(&["pub", "--topic", "jobs", "1", "2"]);
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&broker.printed(arguments)).unwrap()
+    };
+    assert_eq!(broker.printed(&["group", "list", "jobs"]), "");
+    let missing = broker.run(&["group", "describe", "jobs", "workers"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("not_subscribed"));
+
+    let mut worker = Socket::connect(&broker.address);
+    let join = r#"{"type":"subscribe","id":1,"topic":"jobs","group":"workers","mode":"shared"}"#;
+    assert_eq!(worker.ask(join)["type"], "subscribed");
+    for _ in 0..2 {
+        let job = worker.frame();
+        let nack = serde_json::json!({"type": "nack", "deliveries": [job["delivery"]], "dead_letter": true});
+        worker.send(&nack.to_string());
+    }
+    // Both are in the dead letters when the group says so.
+    while json(&["group", "list", "jobs"])["dead_letters"] != 2 {}
+    let moved = json(&["group", "redrive", "jobs", "workers", "--limit", "1"]);
+    assert_eq!(moved, serde_json::json!({"redriven": 1, "dead_letters": 1}));
+    assert_eq!(worker.frame()["offset"], 2);
+
+    let sought = json(&["group", "seek", "jobs", "workers", "--offset", "0=1"]);
+    assert_eq!(sought["partitions"][0]["committed"], 1);
+    let sought = json(&["group", "seek", "jobs", "workers", "--latest"]);
+    assert_eq!(
+        (&sought["lag"], &sought["partitions"][0]["committed"]),
+        (&0.into(), &3.into())
+    );
+    assert_eq!(json(&["group", "describe", "jobs", "workers"])["mode"], "shared");
+    broker.printed(&["group", "delete", "jobs", "workers"]);
+    assert_eq!(broker.printed(&["group", "list", "jobs"]), "");
 }
 
 #[test]

@@ -62,11 +62,8 @@ fn table(header: &str) -> Vec<Vec<&'static str>> {
         .collect()
 }
 
-/// Whether the broker answers frames of groups as the document says.
-pub const HAS_GROUPS: bool = false;
-
 /// What the document says is not in this version yet: how the row begins, and the answer.
-pub fn later(frame: &Value) -> Option<(&'static str, ErrorCode)> {
+fn later(frame: &Value) -> Option<(&'static str, ErrorCode)> {
     let has = |field: &str| frame.get(field).is_some();
     let is = |name: &str| frame["type"] == name;
     if is("publish") && has("exchange") {
@@ -88,15 +85,11 @@ pub fn refused(frame: &Value) -> Option<ErrorCode> {
     if let Some((_, code)) = later(frame) {
         return Some(code);
     }
-    let in_group = frame.get("group").is_some();
     match frame["type"].as_str().unwrap_or_default() {
         "commit" | "release" => Some(ErrorCode::NotSubscribed),
         "ack" | "nack" | "extend" => Some(ErrorCode::UnknownDelivery),
         // Its worker is the session itself, which does not ack it.
-        "publish" if HAS_GROUPS && frame["ack"] == "processed" => Some(ErrorCode::Timeout),
-        "publish" if frame["ack"] == "processed" => Some(ErrorCode::InvalidArgument),
-        "subscribe" if in_group && !HAS_GROUPS => Some(ErrorCode::InvalidArgument),
-        "unsubscribe" if in_group && !HAS_GROUPS => Some(ErrorCode::NotSubscribed),
+        "publish" if frame["ack"] == "processed" => Some(ErrorCode::Timeout),
         _ => None,
     }
 }
@@ -332,7 +325,7 @@ fn the_table_of_limits_is_the_limits() {
         .into_iter()
         .map(|row| (row[0].replace('`', ""), row[1].parse().unwrap()))
         .collect();
-    let limits: [(&str, u64); 23] = [
+    let limits: [(&str, u64); 26] = [
         ("FRAME_BYTES_MAX", limits::FRAME_BYTES_MAX as u64),
         ("MESSAGE_BYTES_MAX", limits::MESSAGE_BYTES_MAX as u64),
         ("PAYLOAD_DEPTH_MAX", limits::PAYLOAD_DEPTH_MAX as u64),
@@ -354,6 +347,9 @@ fn the_table_of_limits_is_the_limits() {
         ("HEADERS_BYTES_MAX", limits::HEADERS_BYTES_MAX as u64),
         ("HEARTBEAT_MS", limits::HEARTBEAT_MS),
         ("SESSION_TIMEOUT_MS", limits::SESSION_TIMEOUT_MS),
+        ("MEMBER_TIMEOUT_MS", limits::MEMBER_TIMEOUT_MS),
+        ("REJOIN_GRACE_MS", limits::REJOIN_GRACE_MS),
+        ("REVOKE_GRACE_MS", limits::REVOKE_GRACE_MS),
         ("RETRY_AFTER_MS", limits::RETRY_AFTER_MS),
         ("SUBSCRIPTIONS_MAX", limits::SUBSCRIPTIONS_MAX as u64),
     ];

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     process::Broker,
-    protocol_doc::{DOCUMENT, Example, HAS_GROUPS, client_frames, examples, refused},
+    protocol_doc::{DOCUMENT, Example, client_frames, examples, refused},
     socket::{Incoming, Socket, request},
 };
 
@@ -135,14 +135,6 @@ fn shape(name: &str, value: &Value) -> Value {
     }
 }
 
-/// Whether only members of groups, and those who wait for them, are told this.
-fn is_of_groups(frame: &Value) -> bool {
-    ["group", "result", "failed"]
-        .iter()
-        .any(|field| frame.get(field).is_some())
-        || (frame["type"] == "error" && frame.get("offset").is_some())
-}
-
 /// The server frames of the document that this version sends.
 fn server_frames() -> Vec<(usize, Value)> {
     let is_later = |frame: &Value| {
@@ -152,7 +144,7 @@ fn server_frames() -> Vec<(usize, Value)> {
         .into_iter()
         .filter(|example| example.heading == "Server frames")
         .map(|example| (example.line, serde_json::from_str(example.text).unwrap()))
-        .filter(|(_, frame)| !is_later(frame) && (HAS_GROUPS || !is_of_groups(frame)))
+        .filter(|(_, frame)| !is_later(frame))
         .collect()
 }
 
@@ -248,9 +240,7 @@ fn everything_said(subprotocol: &str) -> Vec<Value> {
         r#"{"type":"fetch","id":10,"topic":"empty","partition":0,"offset":0}"#,
         "messages",
     );
-    if HAS_GROUPS {
-        groups_said(&mut talk, (broker.address(), subprotocol));
-    }
+    groups_said(&mut talk, (broker.address(), subprotocol));
     let deleted = request(broker.address(), "DELETE /api/v1/topics/busy");
     assert!(deleted.starts_with("HTTP/1.1 204"), "{deleted}");
     talk.hear("unsubscribed");

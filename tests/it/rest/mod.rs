@@ -2,6 +2,7 @@
 
 mod access;
 mod events;
+mod groups;
 mod operation;
 mod records;
 mod topics;

@@ -163,7 +163,7 @@ fn bodies_that_are_no_records_are_refused() {
         .body(b" {\"payload\":1}")
         .send()
         .expect(200);
-    for query in ["?ack=maybe", "?ack=processed"] {
+    for query in ["?ack=maybe", "?timeout_ms=soon"] {
         let path = format!("{MESSAGES}{query}");
         broker
             .post(&path, r#"{"payload":1}"#)
