@@ -12,6 +12,8 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
+pub use self::groups::{GetGroup, RemoveGroup};
+pub use super::topic::groups::GroupWish;
 use super::{
     Shared, Worker, clock,
     directory::Topic,
@@ -19,8 +21,6 @@ use super::{
     partition::refusal,
     topic::{CloseTopic, Reconfigure, TopicActor, is_memory_only},
 };
-pub use self::groups::{GetGroup, RemoveGroup};
-pub use super::topic::groups::GroupWish;
 use crate::store::{StoreError, StoredTopic, TopicId};
 
 /// How often retention is applied.
@@ -157,7 +157,7 @@ impl BrokerActor {
             Ok(Ok(id)) => {
                 let nothing = Before::Kept(Vec::new());
                 broker.start_topic(StoredTopic { id, ..stored }, config, nothing, ctx);
-            },
+            }
             Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error)),
             Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown)),
         }));

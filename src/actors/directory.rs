@@ -320,9 +320,7 @@ impl PartitionRef {
         let next = self.given.load(Ordering::Acquire).max(log.next_offset().0);
         let stored = next.saturating_sub(log.first_offset().0);
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = groups
-            .iter()
-            .map(|group| group.unfinished(Offset(next)));
+        let unfinished = groups.iter().map(|group| group.unfinished(Offset(next)));
         // What retention has removed nobody will finish.
         unfinished
             .max()

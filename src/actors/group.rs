@@ -123,7 +123,9 @@ impl GroupActor {
     fn open(&mut self, ctx: &mut Context<Self>) {
         let addr = ctx.address();
         // At most one event a flush, and flushes wait for this group's own submissions.
-        let opening = self.history.open(Box::new(move |event| addr.do_send(LogEvent(event))));
+        let opening = self
+            .history
+            .open(Box::new(move |event| addr.do_send(LogEvent(event))));
         ctx.wait(opening.into_actor(self).map(|opened, actor, ctx| match opened {
             Ok((opened, batches)) => actor.opened(opened, &batches, ctx),
             Err(StoreError::Closed | StoreError::ShuttingDown) => {
@@ -246,7 +248,9 @@ impl GroupActor {
             match answer {
                 Answer::Member(mut receipt, _, _) => {
                     let replies = receipt.take_ids().into_iter();
-                    let replies = replies.map(|id| GroupReply::refused(id, refusal.clone())).collect();
+                    let replies = replies
+                        .map(|id| GroupReply::refused(id, refusal.clone()))
+                        .collect();
                     if let Some((hub, news)) = receipt.settle(replies, BTreeMap::new()) {
                         hub.do_send(receipt::GroupNews(vec![news]));
                     }
@@ -375,7 +379,8 @@ impl GroupActor {
             Kind::Shared(work) => work.group.members().map(|known| known.member).collect(),
         };
         known.sort_unstable();
-        self.members.retain(|member| known.binary_search(&member.id).is_ok());
+        self.members
+            .retain(|member| known.binary_search(&member.id).is_ok());
     }
 
     fn close(&mut self, reason: &'static str, ctx: &mut Context<Self>) {

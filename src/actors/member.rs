@@ -127,7 +127,9 @@ impl Membership {
 
     /// Whether it is in this group of this topic.
     pub fn is_in(&self, topic: &str, group: &str) -> bool {
-        self.stage.get() == Stage::Here && self.topic.name.as_str() == topic && self.group.name.as_str() == group
+        self.stage.get() == Stage::Here
+            && self.topic.name.as_str() == topic
+            && self.group.name.as_str() == group
     }
 
     /// Which of its session's memberships it is.
@@ -161,7 +163,10 @@ impl Membership {
         offsets: BTreeMap<PartitionId, Offset>,
     ) -> Result<(), Refusal> {
         for (partition, offset) in &offsets {
-            if self.delivered(*partition).is_some_and(|delivered| *offset > delivered) {
+            if self
+                .delivered(*partition)
+                .is_some_and(|delivered| *offset > delivered)
+            {
                 let message = format!("partition {partition} was not delivered up to {offset}");
                 return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
             }
@@ -324,13 +329,7 @@ impl Membership {
         until
     }
 
-    fn revoked(
-        &self,
-        hub: &Rc<Hub>,
-        generation: Generation,
-        partitions: &[PartitionId],
-        grace_ms: u64,
-    ) {
+    fn revoked(&self, hub: &Rc<Hub>, generation: Generation, partitions: &[PartitionId], grace_ms: u64) {
         self.generation.set(generation);
         let frame = ServerFrame::Revoked {
             topic: &self.topic.name,
@@ -446,8 +445,9 @@ impl Hub {
                 match (&reply.outcome, &reply.id) {
                     (Ok(()), Some(id)) => frames.frame(|buffer| ServerFrame::Ok { id }.push(buffer)),
                     (Ok(()), None) => {}
-                    (Err((refusal, failed)), id) => frames
-                        .frame(|buffer| server::error_failed(buffer, id.as_ref(), refusal, failed)),
+                    (Err((refusal, failed)), id) => {
+                        frames.frame(|buffer| server::error_failed(buffer, id.as_ref(), refusal, failed))
+                    }
                 }
             }
             conn.push(frames.finish());

@@ -309,7 +309,10 @@ impl PlainSubscription {
             self.give_newest(&page.batches, end);
         } else {
             let limit = self.following.credit.get().unwrap_or(u64::MAX);
-            let prefix = self.share.as_ref().map_or(&self.feed.part.prefix, |share| &share.prefix);
+            let prefix = self
+                .share
+                .as_ref()
+                .map_or(&self.feed.part.prefix, |share| &share.prefix);
             let now = clock::now();
             let encoded = wire::encode_batches(prefix, &page.batches, self.format(), now, limit);
             if let Some(share) = &self.share {

@@ -204,15 +204,17 @@ fn info(topic: &Topic, group: &GroupRef, state: GroupState, ages: &BTreeMap<Part
         generation: state.generation.0,
         members: state.members.into_iter().map(Into::into).collect(),
         lag: partitions.iter().map(|part| part.lag).sum(),
-        lag_ms: partitions.iter().map(|part| part.lag_ms).max().unwrap_or_default(),
+        lag_ms: partitions
+            .iter()
+            .map(|part| part.lag_ms)
+            .max()
+            .unwrap_or_default(),
         partitions,
         acked: counts.acked,
         dead_lettered: counts.dead_lettered,
         redriven: counts.redriven,
         dead_letters: counts.dead_lettered.saturating_sub(counts.redriven),
-        dead_letter_topic: topic
-            .config()
-            .dead_letter_topic_for(&topic.name, &group.name),
+        dead_letter_topic: topic.config().dead_letter_topic_for(&topic.name, &group.name),
     }
 }
 
@@ -244,10 +246,12 @@ pub async fn seek_group(
         }
         from => {
             let asked = topic.clone();
-            let starts = shared.readers.run(move || match pages::starts_now(&asked, &from) {
-                Some(starts) => Ok(starts),
-                None => pages::starts(&asked, &from),
-            });
+            let starts = shared
+                .readers
+                .run(move || match pages::starts_now(&asked, &from) {
+                    Some(starts) => Ok(starts),
+                    None => pages::starts(&asked, &from),
+                });
             starts.await.map_err(internal)??.offsets
         }
     };

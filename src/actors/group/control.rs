@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use actix::prelude::*;
 use callboard_core::record::Batch;
 use callboard_protocol::{
-    ErrorCode, GroupName, Offset, PartitionId,
-    client::NewRecord,
-    error::Refusal,
-    server::RecordResult,
+    ErrorCode, GroupName, Offset, PartitionId, client::NewRecord, error::Refusal, server::RecordResult,
 };
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -54,9 +51,8 @@ impl Handler<Redrive> for GroupActor {
     type Result = ResponseActFuture<Self, Result<u64, Refusal>>;
 
     fn handle(&mut self, Redrive { limit }: Redrive, _: &mut Self::Context) -> Self::Result {
-        let refuse = |code, message: &str| -> Self::Result {
-            Box::pin(fut::ready(Err(Refusal::new(code, message))))
-        };
+        let refuse =
+            |code, message: &str| -> Self::Result { Box::pin(fut::ready(Err(Refusal::new(code, message)))) };
         let Kind::Shared(work) = &mut self.kind else {
             return refuse(ErrorCode::InvalidArgument, "only a shared group has dead letters");
         };
@@ -86,13 +82,18 @@ impl Handler<Redrive> for GroupActor {
             }
             actor.schedule(ctx);
             // What was moved was moved, whatever stopped it.
-            outcome.map(|()| count).or_else(|refusal| if count > 0 { Ok(count) } else { Err(refusal) })
+            outcome
+                .map(|()| count)
+                .or_else(|refusal| if count > 0 { Ok(count) } else { Err(refusal) })
         }))
     }
 }
 
 fn failed() -> Refusal {
-    Refusal::new(ErrorCode::Internal, "the group failed; the outcome is unknown, look again")
+    Refusal::new(
+        ErrorCode::Internal,
+        "the group failed; the outcome is unknown, look again",
+    )
 }
 
 /// By partition of the dead-letter topic: where to go on, and how many of the group were moved.
@@ -110,7 +111,11 @@ async fn redrive(
     let mut left = limit;
     for part in letters.partitions().iter() {
         let Some(log) = part.log() else { continue };
-        let mut at = from.get(&part.id).copied().unwrap_or_default().max(log.first_offset());
+        let mut at = from
+            .get(&part.id)
+            .copied()
+            .unwrap_or_default()
+            .max(log.first_offset());
         while left > 0 && at < log.next_offset() {
             let page = read(shared, log.clone(), at).await;
             let (batches, next) = match page {
@@ -166,7 +171,11 @@ impl Source<'_> {
     ) -> (Offset, u64, Result<(), Refusal>) {
         let mut own = Vec::new();
         let mut reached = next;
-        for (offset, parts) in batches.iter().flat_map(Batch::iter).filter(|(offset, _)| *offset >= at) {
+        for (offset, parts) in batches
+            .iter()
+            .flat_map(Batch::iter)
+            .filter(|(offset, _)| *offset >= at)
+        {
             if own.len() as u64 == limit {
                 reached = offset;
                 break;

@@ -170,7 +170,11 @@ async fn bury(
             && let Some((_, parts)) = letter.batch.iter().next()
         {
             indices.push(index);
-            texts.push((headers_of(topic, group, &letter.burial, &parts), id_of(topic, group, &letter.burial), parts));
+            texts.push((
+                headers_of(topic, group, &letter.burial, &parts),
+                id_of(topic, group, &letter.burial),
+                parts,
+            ));
         }
     }
     let records = texts
@@ -181,7 +185,9 @@ async fn bury(
     let mut too_large = Vec::new();
     for (place, result) in results.iter().enumerate() {
         match result {
-            RecordResult::Refused(refusal) if refusal.code == ErrorCode::RecordTooLarge => too_large.push(place),
+            RecordResult::Refused(refusal) if refusal.code == ErrorCode::RecordTooLarge => {
+                too_large.push(place)
+            }
             RecordResult::Refused(_) => done[indices[place]] = false,
             RecordResult::Stored(..) | RecordResult::Processed(..) | RecordResult::Passed(_) => {}
         }
@@ -192,7 +198,15 @@ async fn bury(
             .iter()
             .map(|place| {
                 let (headers, id, parts) = &texts[*place];
-                (cut_headers(headers), id, RecordParts { payload: b"null", binary: false, ..*parts })
+                (
+                    cut_headers(headers),
+                    id,
+                    RecordParts {
+                        payload: b"null",
+                        binary: false,
+                        ..*parts
+                    },
+                )
             })
             .collect();
         let records = cut
@@ -211,7 +225,11 @@ async fn bury(
 ///
 /// # Errors
 /// As those of creating a topic.
-pub async fn dead_letter_topic(shared: &Shared, topic: &Topic, group: &GroupName) -> Result<Arc<Topic>, Refusal> {
+pub async fn dead_letter_topic(
+    shared: &Shared,
+    topic: &Topic,
+    group: &GroupName,
+) -> Result<Arc<Topic>, Refusal> {
     let config = topic.config();
     let name = config.dead_letter_topic_for(&topic.name, group);
     if let Some(found) = shared.directory.get(&name) {
@@ -252,7 +270,9 @@ fn read_letters(
 
 /// The headers of a dead letter: the record's own, and what became of it.
 fn headers_of(topic: &Topic, group: &GroupName, burial: &Burial, parts: &RecordParts<'_>) -> String {
-    let own = parts.headers.and_then(|headers| serde_json::from_str(headers).ok());
+    let own = parts
+        .headers
+        .and_then(|headers| serde_json::from_str(headers).ok());
     let mut headers: Map<String, Value> = own.unwrap_or_default();
     let said = [
         ("topic", topic.name.to_string()),
@@ -275,7 +295,10 @@ fn cut_headers(headers: &str) -> String {
         .into_iter()
         .filter(|(name, _)| name.starts_with(HEADER_PREFIX))
         .collect();
-    kept.insert(CUT_HEADER.to_owned(), Value::from("the payload did not fit beside these headers"));
+    kept.insert(
+        CUT_HEADER.to_owned(),
+        Value::from("the payload did not fit beside these headers"),
+    );
     Value::from(kept).to_string()
 }
 
@@ -286,7 +309,11 @@ fn id_of(topic: &Topic, group: &GroupName, burial: &Burial) -> String {
 }
 
 /// A record to be published, from one that was read.
-pub fn record_of<'a>(parts: &RecordParts<'a>, headers: &'a str, message_id: Option<&'a str>) -> NewRecord<'a> {
+pub fn record_of<'a>(
+    parts: &RecordParts<'a>,
+    headers: &'a str,
+    message_id: Option<&'a str>,
+) -> NewRecord<'a> {
     let payload = if parts.binary {
         Payload::Binary(parts.payload.to_vec())
     } else {

@@ -160,7 +160,12 @@ impl GroupActor {
 
     /// Leases the records of a batch, in order; returns what is left of it, and whether that is because no
     /// member takes more.
-    fn lease_batch(&mut self, now: Timestamp, part: &Arc<PartitionRef>, batch: Batch) -> (Option<Batch>, bool) {
+    fn lease_batch(
+        &mut self,
+        now: Timestamp,
+        part: &Arc<PartitionRef>,
+        batch: Batch,
+    ) -> (Option<Batch>, bool) {
         let Kind::Shared(work) = &mut self.kind else {
             return (None, true);
         };
@@ -176,7 +181,13 @@ impl GroupActor {
                 let key = parts.key.filter(|_| is_keyed).map(|key| xxh64(key.as_bytes()));
                 match work.group.take(now, part.id, offset, key) {
                     Take::Leased(leased) => {
-                        deliver(&mut self.members, work, part.id, (&leased, offset, batch.timestamp), &parts);
+                        deliver(
+                            &mut self.members,
+                            work,
+                            part.id,
+                            (&leased, offset, batch.timestamp),
+                            &parts,
+                        );
                         if is_awaited {
                             part.tell_sent(offset, offset.plus(1));
                         }
@@ -228,7 +239,9 @@ impl GroupActor {
             Ok(page) => actor.was_read(id, from, Some(page), purpose, ctx),
             Err(error) => {
                 log::error!("reading partition {id} for {}: {error}", actor.label());
-                ctx.run_later(READ_RETRY, move |actor, ctx| actor.was_read(id, from, None, purpose, ctx));
+                ctx.run_later(READ_RETRY, move |actor, ctx| {
+                    actor.was_read(id, from, None, purpose, ctx)
+                });
             }
         }));
     }
@@ -312,7 +325,9 @@ fn deliver(
     };
     let format = member.format;
     let guess = parts.payload.len() + MESSAGE_OVERHEAD_BYTES;
-    let frames = member.frames.get_or_insert_with(|| FrameBuffer::new(format, 16 * guess));
+    let frames = member
+        .frames
+        .get_or_insert_with(|| FrameBuffer::new(format, 16 * guess));
     let delivery = u64::from(member.index) << DELIVERY_BITS | leased.delivery;
     let Some(prefix) = work.prefixes.get(part.0 as usize) else {
         return;

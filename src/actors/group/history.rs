@@ -46,7 +46,11 @@ struct Waiting {
 /// What is said when what it depends on is committed.
 pub enum Answer {
     /// To a member.
-    Member(GroupReceipt, Vec<GroupReply>, std::collections::BTreeMap<PartitionId, Offset>),
+    Member(
+        GroupReceipt,
+        Vec<GroupReply>,
+        std::collections::BTreeMap<PartitionId, Offset>,
+    ),
     /// To the publishers who wait for these records to be processed.
     Publisher(Arc<PartitionRef>, Vec<(Offset, partition::ProcessedOutcome)>),
     /// To a caller that is no member.
@@ -188,7 +192,12 @@ impl History {
             return answers;
         }
         while self.waiting.front().is_some_and(|front| front.until <= next) {
-            answers.extend(self.waiting.pop_front().into_iter().flat_map(|front| front.answers));
+            answers.extend(
+                self.waiting
+                    .pop_front()
+                    .into_iter()
+                    .flat_map(|front| front.answers),
+            );
         }
         self.cut(next);
         answers
@@ -201,7 +210,10 @@ impl History {
 
     /// Everything that waits, because it will not be committed.
     pub fn refused(&mut self) -> Vec<Answer> {
-        self.waiting.drain(..).flat_map(|waiting| waiting.answers).collect()
+        self.waiting
+            .drain(..)
+            .flat_map(|waiting| waiting.answers)
+            .collect()
     }
 
     fn cut(&mut self, committed: Offset) {

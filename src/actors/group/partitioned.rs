@@ -9,10 +9,9 @@ use callboard_core::{
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
 use super::{
-    GroupActor, Kind,
+    GroupActor, Kind, group_refusal,
     history::Answer,
     mailbox::{Commit, Join, Release},
-    group_refusal,
     receipt::{GroupReply, Whats},
 };
 use crate::actors::{Settings, clock, directory::PartitionRef};
@@ -129,7 +128,10 @@ impl GroupActor {
         let committed = own.group.commit(clock::now(), member, generation, &offsets);
         let ids = receipt.take_ids().into_iter();
         let (replies, offsets) = match committed {
-            Ok(()) => (ids.map(|id| GroupReply { id, outcome: Ok(()) }).collect(), offsets),
+            Ok(()) => (
+                ids.map(|id| GroupReply { id, outcome: Ok(()) }).collect(),
+                offsets,
+            ),
             Err(error) => {
                 let refusal = group_refusal(&error);
                 let replies = ids.map(|id| GroupReply::refused(id, refusal.clone()));
@@ -160,6 +162,7 @@ impl GroupActor {
             })
             .collect();
         self.take_events();
-        self.answers.push(Answer::Member(receipt, replies, BTreeMap::new()));
+        self.answers
+            .push(Answer::Member(receipt, replies, BTreeMap::new()));
     }
 }

@@ -9,9 +9,7 @@ use callboard_core::{
     lease::{Cause, Dead, LeaseSettings, Ordering, SettleError, SharedGroup},
     topic::TopicConfig,
 };
-use callboard_protocol::{
-    ErrorCode, Offset, PartitionId, Timestamp, error::Refusal, server::MessagePrefix,
-};
+use callboard_protocol::{ErrorCode, Offset, PartitionId, Timestamp, error::Refusal, server::MessagePrefix};
 
 use super::{
     GroupActor, Kind,
@@ -23,11 +21,7 @@ use super::{
     mailbox::{Join, Settle, SettleAction},
     receipt::GroupReply,
 };
-use crate::actors::{
-    clock,
-    directory::PartitionRef,
-    partition::ProcessedOutcome,
-};
+use crate::actors::{clock, directory::PartitionRef, partition::ProcessedOutcome};
 
 /// The low bits of a delivery's number on the wire are the member's own; the rest says which membership
 /// of its session it is.
@@ -218,7 +212,10 @@ impl GroupActor {
             return;
         };
         let now = clock::now();
-        let index = self.members.get(member).map_or(0, |member| u64::from(member.index));
+        let index = self
+            .members
+            .get(member)
+            .map_or(0, |member| u64::from(member.index));
         let mut replies = Vec::new();
         let mut deliveries = deliveries.into_iter();
         for request in requests {
@@ -240,7 +237,8 @@ impl GroupActor {
             let id = request.id;
             replies.push(GroupReply { id, outcome });
         }
-        self.answers.push(Answer::Member(receipt, replies, BTreeMap::new()));
+        self.answers
+            .push(Answer::Member(receipt, replies, BTreeMap::new()));
     }
 }
 

@@ -10,8 +10,8 @@ use super::Hub;
 use crate::actors::{
     append::Settled,
     directory::{PartitionRef, Topic},
-    group::receipt::{GroupNews, GroupRestarted},
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
+    group::receipt::{GroupNews, GroupRestarted},
     wire::Format,
 };
 

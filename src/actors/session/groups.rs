@@ -9,9 +9,7 @@ use callboard_core::{
 };
 use callboard_protocol::{
     ErrorCode, FrameId, GroupMode,
-    client::{
-        self, Commit, GroupSubscribe, Release, Settle, Subscribe, Target,
-    },
+    client::{self, Commit, GroupSubscribe, Release, Settle, Subscribe, Target},
     error::Refusal,
     limits::{GROUP_CREDIT_DEFAULT, SUBSCRIPTIONS_MAX},
     server,
@@ -98,7 +96,10 @@ impl SessionActor {
 
     fn may_join(&self, topic: &str, group: &GroupSubscribe) -> Result<(), Refusal> {
         let memberships = self.conn.memberships.borrow();
-        if memberships.iter().any(|known| known.is_in(topic, group.group.as_str())) {
+        if memberships
+            .iter()
+            .any(|known| known.is_in(topic, group.group.as_str()))
+        {
             let message = format!("this session is a member of {} of {topic} already", group.group);
             return Err(Refusal::new(ErrorCode::Conflict, message));
         }

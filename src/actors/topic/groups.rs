@@ -173,9 +173,8 @@ impl Handler<OpenGroup> for TopicActor {
         }
         Box::pin(async move {
             let made = made.await;
-            let group = made.unwrap_or_else(|_| {
-                Err(Refusal::new(ErrorCode::Internal, "the topic failed; try again"))
-            })?;
+            let group = made
+                .unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the topic failed; try again")))?;
             fitting(group, wish)
         })
     }
@@ -288,18 +287,31 @@ impl Handler<GroupDied> for TopicActor {
         if self.shared.is_shutting_down() {
             return;
         }
-        let found = self.topic.clone().and_then(|topic| Some((topic.group(&name)?, topic)));
+        let found = self
+            .topic
+            .clone()
+            .and_then(|topic| Some((topic.group(&name)?, topic)));
         let Some((group, topic)) = found else { return };
         let now = clock::now();
         let (deaths, died_at) = self.groups.deaths.entry(group.name.clone()).or_default();
         // One that ran well for long is not made to wait for what it did then.
-        *deaths = if now.since(*died_at) >= RAN_WELL_MS { 1 } else { *deaths + 1 };
+        *deaths = if now.since(*died_at) >= RAN_WELL_MS {
+            1
+        } else {
+            *deaths + 1
+        };
         *died_at = now;
         let delay = (RESTART_DELAY * 2u32.saturating_pow(*deaths - 1)).min(RESTART_DELAY_MAX);
-        log::error!("group {name} of {} died and is started again in {delay:?}", topic.name);
+        log::error!(
+            "group {name} of {} died and is started again in {delay:?}",
+            topic.name
+        );
         ctx.run_later(delay, move |actor, ctx| {
             // It may have been deleted meanwhile.
-            if topic.group(&name).is_some_and(|known| Arc::ptr_eq(&known, &group)) {
+            if topic
+                .group(&name)
+                .is_some_and(|known| Arc::ptr_eq(&known, &group))
+            {
                 actor.start_group(&topic, &group, Start::Again, ctx);
             }
         });
