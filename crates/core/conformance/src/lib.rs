@@ -78,7 +78,7 @@ scenarios! {
         partition_that_came_later_begins_with_its_first_record
         stop_that_comes_late_or_twice_changes_nothing
         group_goes_on_where_its_log_ends
-        random_schedules_agree_with_the_naive_group;
+        random_schedules_agree_with_the_naive_partitioned_group;
     group_log:
         every_entry_comes_back_as_it_was_pushed
         runs_of_members_that_take_turns_are_merged
