@@ -326,9 +326,8 @@ impl SharedGroup {
         if let Some(Stray { delivery, ends }) = handed.stray {
             self.set_timer(ends, Timer::Stray(handed.member, delivery));
         }
-        if handed.needs_timer {
-            let ends = now.plus_ms(handed.lease_ms);
-            self.set_timer(ends, Timer::Window(handed.member));
+        if let Some(at) = handed.timer_at {
+            self.set_timer(at, Timer::Window(handed.member));
         }
         self.log.push(&Entry::Taken {
             partition,

@@ -5,6 +5,7 @@
 //! seen is who got which offset (`a got 3`, and `x2` for its second attempt), what died, and what a
 //! command was answered if that is more than yes.
 
+mod load;
 mod model;
 mod schedule;
 
@@ -17,8 +18,17 @@ use callboard_core::{
 };
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
-pub use self::schedule::{
-    random_schedules_of_leases_agree_with_the_naive_group, random_schedules_in_key_order_agree_with_the_naive_group,
+pub use self::{
+    load::{
+        every_member_with_credit_gets_its_share, extensions_that_are_over_leave_no_timers,
+        hot_key_is_held_back_only_up_to_a_bound, idle_group_is_small,
+        lease_taken_after_the_clock_went_back_ends_in_its_time, one_record_that_stays_out_holds_up_nothing,
+        partitions_take_turns,
+    },
+    schedule::{
+        random_schedules_in_key_order_agree_with_the_naive_group,
+        random_schedules_of_leases_agree_with_the_naive_group,
+    },
 };
 
 const PARTITION: PartitionId = PartitionId(0);

@@ -117,9 +117,7 @@ impl SharedGroup {
                 waiting.state = WaitState::Delayed;
                 timers.push((waiting.due, Timer::Retry(partition, Offset(offset))));
             } else {
-                if ordering == Ordering::Key {
-                    waiting.state = WaitState::Unread;
-                }
+                // In key order also if it is not due, because its key must be known.
                 progress.ready.insert(offset);
             }
         }
