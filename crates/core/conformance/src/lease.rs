@@ -413,6 +413,13 @@ pub fn record_held_back_and_then_passed_over_blocks_nobody() {
     );
 }
 
+pub fn passed_over_holder_lets_its_key_go_on() {
+    check(
+        "by-key; publish a a; join x 9; deliver; nack x 1 100; deliver; pass 0 1; deliver; tick 100; deliver; state",
+        "x got 0, x got 1, floor 1 unfinished 1 leased 1 waiting 0",
+    );
+}
+
 pub fn counters_survive_restarts() {
     let mut play = Play::new();
     let script = "publish - - - -; join a 9; deliver; ack a 1; nack a 2 dead; bury 1; nack a 3 0; pass 2 3; ack a 4; restart; \

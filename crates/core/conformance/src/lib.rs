@@ -118,6 +118,7 @@ scenarios! {
         seek_ends_leases_and_forgets_attempts
         passed_over_records_are_finished
         record_held_back_and_then_passed_over_blocks_nobody
+        passed_over_holder_lets_its_key_go_on
         counters_survive_restarts;
     partition:
         random_schedules_agree_with_the_naive_partition
