@@ -18,7 +18,8 @@ use callboard_core::{
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
 pub use self::schedule::{
-    random_schedules_of_leases_agree_with_the_naive_group, random_schedules_in_key_order_agree_with_the_naive_group,
+    random_schedules_in_key_order_agree_with_the_naive_group,
+    random_schedules_of_leases_agree_with_the_naive_group,
 };
 
 const PARTITION: PartitionId = PartitionId(0);
