@@ -9,6 +9,7 @@ use std::{
 use crate::{
     process::{PROGRAM, launch, serve_on},
     socket::Socket,
+    support::until,
 };
 
 /// A broker of its own, killed when it is dropped.
@@ -279,7 +280,9 @@ fn groups_are_listed_sought_redriven_and_deleted() {
         worker.send(&nack.to_string());
     }
     // Both are in the dead letters when the group says so.
-    while json(&["group", "list", "jobs"])["dead_letters"] != 2 {}
+    until("the dead letters", || {
+        (json(&["group", "list", "jobs"])["dead_letters"] == 2).then_some(())
+    });
     let moved = json(&["group", "redrive", "jobs", "workers", "--limit", "1"]);
     assert_eq!(moved, serde_json::json!({"redriven": 1, "dead_letters": 1}));
     assert_eq!(worker.frame()["offset"], 2);
