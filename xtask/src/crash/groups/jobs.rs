@@ -42,6 +42,8 @@ struct Fate {
     unanswered: u32,
     /// Deliveries that came after an ack without an answer.
     again: u32,
+    /// Deliveries that were read after the success of a later attempt.
+    read_late: u32,
 }
 
 /// All jobs, and what contradicts the promise.
@@ -68,6 +70,8 @@ pub struct Totals {
     pub unanswered: u64,
     /// Deliveries of jobs that had been acked without an answer.
     pub again: u64,
+    /// Deliveries that a worker read only after a later attempt had succeeded.
+    pub read_late: u64,
 }
 
 impl Jobs {
@@ -106,8 +110,10 @@ impl Jobs {
         fate.deliveries.push((life, attempt));
         fate.again += u32::from(fate.unanswered > 0);
         let succeeded = fate.succeeded;
-        let is_late = fate.successes > 0 && (life, attempt) > (succeeded.life, succeeded.attempt);
-        if is_late {
+        let is_after = (life, attempt) > (succeeded.life, succeeded.attempt);
+        let has_succeeded = fate.successes > 0;
+        fate.read_late += u32::from(has_succeeded && !is_after);
+        if has_succeeded && is_after {
             self.violation(format!("job {job} comes again {scene}; it succeeded {succeeded}"));
         }
         if is_known {
@@ -157,6 +163,7 @@ impl Jobs {
             totals.deliveries += fate.deliveries.len() as u64;
             totals.succeeded += u64::from(fate.successes);
             totals.again += u64::from(fate.again);
+            totals.read_late += u64::from(fate.read_late);
             let is_open = fate.successes == 0 && letters == 0;
             totals.unanswered += u64::from(is_open && fate.unanswered > 0);
             if is_open && fate.unanswered == 0 && fate.is_published {
@@ -224,7 +231,8 @@ mod tests {
             jobs.succeeded(0, attempt(3));
             jobs.delivered(0, attempt(2));
         };
-        assert_eq!(of_one(read_late, &[]).1, 0);
+        let (totals, violations) = of_one(read_late, &[]);
+        assert_eq!((totals.read_late, violations), (1, 0));
         let same_attempt = |jobs: &mut Jobs| {
             jobs.delivered(0, attempt(1));
             jobs.succeeded(0, attempt(1));

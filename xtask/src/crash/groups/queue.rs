@@ -121,14 +121,16 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     }
     Ok(Outcome {
         summary: format!(
-            "{} jobs, {} deliveries, {kills} kills of the broker, {cuts} workers cut off; {} succeeded, {} are dead letters, {} were \
-             acked without an answer; {} deliveries came again after such an ack",
+            "{} jobs, {} deliveries, {kills} kills of the broker, {cuts} workers cut off; {} succeeded, {} are dead \
+             letters, {} were acked without an answer; {} deliveries came again after such an ack, {} were read when \
+             a later attempt had succeeded",
             totals.published,
             totals.deliveries,
             totals.succeeded,
             totals.dead,
             totals.unanswered,
-            totals.again
+            totals.again,
+            totals.read_late
         ),
         violations,
     })
