@@ -9,27 +9,31 @@ use std::{collections::HashMap, fmt};
 /// A job: what its record carries.
 pub type Job = u64;
 
-/// Where and when something happened to a job.
+/// One delivery of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scene {
     /// Partition and offset of its record.
     pub place: (u64, u64),
     /// Which of the broker's lives it was, by the kills before.
     pub life: u64,
+    /// Which attempt the broker called it.
+    pub attempt: u64,
 }
 
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (partition, offset) = self.place;
-        write!(f, "at {partition}/{offset} in life {}", self.life)
+        let Self { life, attempt, .. } = self;
+        write!(f, "at {partition}/{offset} in life {life}, attempt {attempt}")
     }
 }
 
 /// What is known of one job.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Fate {
     is_published: bool,
-    deliveries: u32,
+    /// Lives and attempts of its deliveries, in the order in which workers read them.
+    deliveries: Vec<(u64, u64)>,
     /// Acks that were answered `ok`.
     successes: u32,
     /// The last of them.
@@ -38,6 +42,8 @@ struct Fate {
     unanswered: u32,
     /// Deliveries that came after an ack without an answer.
     again: u32,
+    /// Deliveries that were read after the success of a later attempt.
+    read_late: u32,
 }
 
 /// All jobs, and what contradicts the promise.
@@ -64,6 +70,8 @@ pub struct Totals {
     pub unanswered: u64,
     /// Deliveries of jobs that had been acked without an answer.
     pub again: u64,
+    /// Deliveries that a worker read only after a later attempt had succeeded.
+    pub read_late: u64,
 }
 
 impl Jobs {
@@ -78,7 +86,7 @@ impl Jobs {
     fn fate(&mut self, job: Job) -> &mut Fate {
         let place = job as usize;
         if self.fates.len() <= place {
-            self.fates.resize(place + 1, Fate::default());
+            self.fates.resize_with(place + 1, Fate::default);
         }
         &mut self.fates[place]
     }
@@ -91,21 +99,29 @@ impl Jobs {
     }
 
     /// It was handed to a worker.
-    pub fn delivered(&mut self, job: Job, attempt: u64, scene: Scene) {
+    ///
+    /// A worker may read a delivery long after it was sent, when its lease has ended and somebody else has
+    /// succeeded with a later attempt: that is no delivery after the success.
+    pub fn delivered(&mut self, job: Job, scene: Scene) {
+        let (life, attempt) = (scene.life, scene.attempt);
         let attempts_max = self.attempts_max;
         let fate = self.fate(job);
-        fate.deliveries += 1;
+        let is_known = fate.deliveries.contains(&(life, attempt));
+        fate.deliveries.push((life, attempt));
         fate.again += u32::from(fate.unanswered > 0);
-        let fate = *fate;
-        if fate.successes > 0 {
-            self.violation(format!(
-                "job {job} comes again {scene} (delivery {}, attempt {attempt}); it succeeded {}",
-                fate.deliveries, fate.succeeded
-            ));
+        let succeeded = fate.succeeded;
+        let is_after = (life, attempt) > (succeeded.life, succeeded.attempt);
+        let has_succeeded = fate.successes > 0;
+        fate.read_late += u32::from(has_succeeded && !is_after);
+        if has_succeeded && is_after {
+            self.violation(format!("job {job} comes again {scene}; it succeeded {succeeded}"));
+        }
+        if is_known {
+            self.violation(format!("job {job} was delivered twice {scene}"));
         }
         if attempt == 0 || attempt > attempts_max {
             self.violation(format!(
-                "job {job} has attempt {attempt} of {attempts_max} {scene}"
+                "job {job} was delivered {scene}, and there are {attempts_max}"
             ));
         }
     }
@@ -144,14 +160,15 @@ impl Jobs {
         for (job, fate) in self.fates.iter().enumerate() {
             let letters = letters.remove(&(job as Job)).unwrap_or(0);
             totals.published += u64::from(fate.is_published);
-            totals.deliveries += u64::from(fate.deliveries);
+            totals.deliveries += fate.deliveries.len() as u64;
             totals.succeeded += u64::from(fate.successes);
             totals.again += u64::from(fate.again);
+            totals.read_late += u64::from(fate.read_late);
             let is_open = fate.successes == 0 && letters == 0;
             totals.unanswered += u64::from(is_open && fate.unanswered > 0);
             if is_open && fate.unanswered == 0 && fate.is_published {
                 self.violations.push(format!(
-                    "job {job} is lost after {} deliveries: it neither succeeded nor is it a dead letter",
+                    "job {job} is lost: it neither succeeded nor is it a dead letter; lives and attempts {:?}",
                     fate.deliveries
                 ));
             }
@@ -176,10 +193,17 @@ impl Jobs {
 mod tests {
     use super::*;
 
+    fn attempt(attempt: u64) -> Scene {
+        Scene {
+            attempt,
+            ..Scene::default()
+        }
+    }
+
     fn of_one(steps: impl FnOnce(&mut Jobs), dead: &[Job]) -> (Totals, usize) {
         let mut jobs = Jobs::new(3);
         jobs.published(0..1);
-        jobs.delivered(0, 1, Scene::default());
+        jobs.delivered(0, attempt(1));
         steps(&mut jobs);
         let (totals, violations) = jobs.settle(dead);
         (totals, violations.len())
@@ -187,15 +211,11 @@ mod tests {
 
     #[test]
     fn job_ends_in_exactly_one_way() {
-        assert_eq!(of_one(|jobs| jobs.succeeded(0, Scene::default()), &[]).1, 0);
+        assert_eq!(of_one(|jobs| jobs.succeeded(0, attempt(1)), &[]).1, 0);
         assert_eq!(of_one(|_| {}, &[0]).1, 0);
         assert_eq!(of_one(|jobs| jobs.unanswered(0), &[]).1, 0);
         assert_eq!(of_one(|_| {}, &[]).1, 1, "lost");
-        assert_eq!(
-            of_one(|jobs| jobs.succeeded(0, Scene::default()), &[0]).1,
-            1,
-            "both"
-        );
+        assert_eq!(of_one(|jobs| jobs.succeeded(0, attempt(1)), &[0]).1, 1, "both");
         assert_eq!(of_one(|_| {}, &[0, 0]).1, 1, "two dead letters");
         assert_eq!(of_one(|_| {}, &[0, 7]).1, 1, "a strange dead letter");
     }
@@ -203,19 +223,36 @@ mod tests {
     #[test]
     fn success_is_the_end_and_an_ack_without_answer_is_not() {
         let twice = |jobs: &mut Jobs| {
-            jobs.succeeded(0, Scene::default());
-            jobs.delivered(0, 2, Scene::default());
+            jobs.succeeded(0, attempt(1));
+            jobs.delivered(0, attempt(2));
         };
         assert_eq!(of_one(twice, &[]).1, 1);
+        let read_late = |jobs: &mut Jobs| {
+            jobs.succeeded(0, attempt(3));
+            jobs.delivered(0, attempt(2));
+        };
+        let (totals, violations) = of_one(read_late, &[]);
+        assert_eq!((totals.read_late, violations), (1, 0));
+        let same_attempt = |jobs: &mut Jobs| {
+            jobs.delivered(0, attempt(1));
+            jobs.succeeded(0, attempt(1));
+        };
+        assert_eq!(of_one(same_attempt, &[]).1, 1);
+        let after_a_kill = |jobs: &mut Jobs| {
+            jobs.succeeded(0, attempt(3));
+            let life = 1;
+            jobs.delivered(0, Scene { life, ..attempt(2) });
+        };
+        assert_eq!(of_one(after_a_kill, &[]).1, 1);
         let again = |jobs: &mut Jobs| {
             jobs.unanswered(0);
-            jobs.delivered(0, 2, Scene::default());
-            jobs.succeeded(0, Scene::default());
+            jobs.delivered(0, attempt(2));
+            jobs.succeeded(0, attempt(1));
         };
         let (totals, violations) = of_one(again, &[]);
         assert_eq!((totals.again, totals.succeeded, violations), (1, 1, 0));
         assert_eq!(
-            of_one(|jobs| jobs.delivered(0, 4, Scene::default()), &[0]).1,
+            of_one(|jobs| jobs.delivered(0, attempt(4)), &[0]).1,
             1,
             "too many attempts"
         );

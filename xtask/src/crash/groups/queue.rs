@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -49,10 +49,8 @@ const AWAY: Duration = Duration::from_millis(20);
 /// What all threads share.
 struct Common {
     jobs: Mutex<Jobs>,
-    /// Where the broker is at present.
-    address: Mutex<String>,
-    /// How often the broker was killed.
-    kills: AtomicU64,
+    /// Where the broker is at present, and how often it was killed before.
+    address: Mutex<(String, u64)>,
     /// Everything is acked from now on.
     is_calm: AtomicBool,
     is_over: AtomicBool,
@@ -63,13 +61,14 @@ impl Common {
         self.jobs.lock().expect("nobody panics while holding it")
     }
 
-    fn address(&self) -> MutexGuard<'_, String> {
+    fn address(&self) -> MutexGuard<'_, (String, u64)> {
         self.address.lock().expect("nobody panics while holding it")
     }
 
-    fn connect(&self, subprotocol: &str) -> Result<WebSocket, Ended> {
-        let address = self.address().clone();
-        WebSocket::connect(&address, subprotocol)
+    /// A socket, and which of the broker's lives it belongs to.
+    fn connect(&self, subprotocol: &str) -> Result<(WebSocket, u64), Ended> {
+        let (address, life) = self.address().clone();
+        Ok((WebSocket::connect(&address, subprotocol)?, life))
     }
 
     /// A broker that is gone is what this is about; all else is its fault.
@@ -89,8 +88,7 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     declare(&broker)?;
     let common = Arc::new(Common {
         jobs: Mutex::new(Jobs::new(ATTEMPTS_MAX)),
-        address: Mutex::new(broker.address().to_owned()),
-        kills: AtomicU64::new(0),
+        address: Mutex::new((broker.address().to_owned(), 0)),
         is_calm: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
     });
@@ -109,7 +107,7 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     let dead = dead_letters(&broker)?;
     broker.stop()?;
     let common = Arc::into_inner(common).expect("all threads have ended");
-    let kills = common.kills.into_inner();
+    let kills = common.address().1;
     let jobs = common
         .jobs
         .into_inner()
@@ -123,14 +121,16 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     }
     Ok(Outcome {
         summary: format!(
-            "{} jobs, {} deliveries, {kills} kills of the broker, {cuts} workers cut off; {} succeeded, {} are dead letters, {} were \
-             acked without an answer; {} deliveries came again after such an ack",
+            "{} jobs, {} deliveries, {kills} kills of the broker, {cuts} workers cut off; {} succeeded, {} are dead \
+             letters, {} were acked without an answer; {} deliveries came again after such an ack, {} were read when \
+             a later attempt had succeeded",
             totals.published,
             totals.deliveries,
             totals.succeeded,
             totals.dead,
             totals.unanswered,
-            totals.again
+            totals.again,
+            totals.read_late
         ),
         violations,
     })
@@ -156,9 +156,9 @@ fn strike(
             continue;
         }
         broker.kill()?;
-        common.kills.fetch_add(1, Ordering::SeqCst);
         *broker = site.start()?;
-        broker.address().clone_into(&mut common.address());
+        let mut address = common.address();
+        *address = (broker.address().to_owned(), address.1 + 1);
         dies_at = life(chance);
     }
     Ok(cuts)
@@ -188,7 +188,7 @@ fn publish_all(common: &Common) {
 }
 
 fn publish(common: &Common, next: &mut Job) -> Result<(), Ended> {
-    let mut socket = common.connect("callboard.v1.json")?;
+    let (mut socket, _) = common.connect("callboard.v1.json")?;
     let mut id = 0;
     while !common.is_calm.load(Ordering::Relaxed) {
         id += 1;
@@ -257,10 +257,9 @@ type Pending = HashMap<u64, Acked>;
 /// One worker after the other in the same place.
 fn live(common: &Common, cut: &Mutex<Option<Cut>>, mut chance: Chance) {
     while !common.is_over.load(Ordering::Relaxed) {
-        let life = common.kills.load(Ordering::SeqCst);
         let mut pending = Pending::new();
         let ended = match join(common, cut) {
-            Ok(socket) => work((common, life), socket, &mut chance, &mut pending),
+            Ok((socket, life)) => work((common, life), socket, &mut chance, &mut pending),
             Err(ended) => ended,
         };
         cut.lock().expect("nobody panics while holding it").take();
@@ -272,8 +271,8 @@ fn live(common: &Common, cut: &Mutex<Option<Cut>>, mut chance: Chance) {
     }
 }
 
-fn join(common: &Common, cut: &Mutex<Option<Cut>>) -> Result<WebSocket, Ended> {
-    let mut socket = common.connect("callboard.v1.ndjson")?;
+fn join(common: &Common, cut: &Mutex<Option<Cut>>) -> Result<(WebSocket, u64), Ended> {
+    let (mut socket, life) = common.connect("callboard.v1.ndjson")?;
     socket.send(&format!(
         r#"{{"type":"subscribe","id":1,"topic":"{TOPIC}","group":"{GROUP}","mode":"shared","from":"earliest","credit":{CREDIT}}}"#
     ))?;
@@ -282,7 +281,7 @@ fn join(common: &Common, cut: &Mutex<Option<Cut>>) -> Result<WebSocket, Ended> {
     if common.is_over.load(Ordering::SeqCst) {
         return Err(Ended::Gone(None));
     }
-    Ok(socket)
+    Ok((socket, life))
 }
 
 /// Works until its socket ends. `pending` has what was sent and not answered; an ack's with its job.
@@ -327,9 +326,12 @@ fn settle(
     id: u64,
 ) -> Option<(Option<String>, Acked)> {
     let (job, delivery) = (message["payload"].as_u64()?, message["delivery"].as_u64()?);
-    let place = (message["partition"].as_u64()?, message["offset"].as_u64()?);
-    let scene = Scene { place, life };
-    common.jobs().delivered(job, message["attempt"].as_u64()?, scene);
+    let scene = Scene {
+        place: (message["partition"].as_u64()?, message["offset"].as_u64()?),
+        life,
+        attempt: message["attempt"].as_u64()?,
+    };
+    common.jobs().delivered(job, scene);
     let acked = Some((job, scene));
     let ack = format!(r#"{{"type":"ack","id":{id},"deliveries":[{delivery}]}}"#);
     let nack = |more: &str| {
