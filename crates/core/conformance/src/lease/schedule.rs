@@ -1,6 +1,6 @@
 //! Random schedules: everything that can happen to a shared group, in any order, played against the model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use callboard_core::{
     group_log::{EntryWriter, entries},
@@ -27,6 +27,8 @@ struct World {
     members: u64,
     /// A read that is on its way.
     reading: Option<Want>,
+    /// Partitions of which nothing may be wanted.
+    paused: BTreeSet<u32>,
     /// What died and was not doomed.
     dead: Vec<Dead>,
     at: String,
@@ -58,6 +60,7 @@ impl World {
             now: 1000,
             members: 0,
             reading: None,
+            paused: BTreeSet::new(),
             dead: Vec::new(),
             at: String::new(),
         };
@@ -170,6 +173,9 @@ impl World {
             "{}: asked twice, the same",
             self.at
         );
+        if let Some(Want::Fresh { partition, .. } | Want::Again { partition, .. }) = want {
+            assert!(!self.paused.contains(&partition.0), "{}: it is paused", self.at);
+        }
         want
     }
 
@@ -208,7 +214,7 @@ impl World {
         if self.model.free_of_all() > 0 {
             for place in self.model.places() {
                 assert!(
-                    !self.model.can_be_taken(self.now, place),
+                    self.paused.contains(&place.0) || !self.model.can_be_taken(self.now, place),
                     "{}: {place:?} waits while somebody has credit",
                     self.at
                 );
@@ -287,6 +293,15 @@ impl World {
         assert_eq!(views, self.model.member_views(), "{at}");
     }
 
+    fn set_paused(&mut self, partition: u32, paused: bool) {
+        self.group.set_paused(PartitionId(partition), paused);
+        if paused {
+            self.paused.insert(partition);
+        } else {
+            self.paused.remove(&partition);
+        }
+    }
+
     /// Writes about something dead: dooms or buries it.
     fn bury(&mut self) {
         if let Some(dead) = self.dead.pop() {
@@ -352,6 +367,7 @@ impl World {
         self.model = self.durable.clone();
         self.reading = None;
         self.dead.clear();
+        self.paused.clear();
         self.group = SharedGroup::new(self.model.settings, self.model.ordering);
         for record in &self.log {
             for entry in entries(record).expect("what the group wrote") {
@@ -399,6 +415,10 @@ impl World {
             21 => self.flush(),
             22 if self.random.chance(1, 2) => self.restart(),
             23 if self.random.chance(1, 3) => self.move_position(),
+            22 | 23 => {
+                let (partition, paused) = (self.some_partition(), self.random.chance(1, 3));
+                self.set_paused(partition, paused);
+            }
             _ => {}
         }
         self.compare();
@@ -436,6 +456,9 @@ impl World {
             self.group.leave(self.time(), MemberId(member));
             let dead = self.model.leave(self.now, member);
             self.expect_dead(dead);
+        }
+        for partition in self.paused.clone() {
+            self.set_paused(partition, false);
         }
         self.random = Random::new(0);
         while self.model.members.is_empty() {
