@@ -83,7 +83,10 @@ async fn leases_of_a_shared_group_that_panics_come_again_as_the_next_attempt() {
     let ack = json!({"type": "ack", "id": 2, "deliveries": [deliveries[0]]});
     assert_eq!(worker.ask(ack).await["type"], "ok");
     for attempt in 2..4 {
-        group(&broker, "jobs", "crew").addr().unwrap().do_send(InjectPanic);
+        group(&broker, "jobs", "crew")
+            .addr()
+            .unwrap()
+            .do_send(InjectPanic);
         for payload in 1..3 {
             let message = next_of(&mut worker, "message").await;
             assert_eq!(
@@ -99,7 +102,10 @@ async fn leases_of_a_shared_group_that_panics_come_again_as_the_next_attempt() {
     let last = &deliveries[deliveries.len() - 2..];
     let ack = json!({"type": "ack", "id": 4, "deliveries": last});
     assert_eq!(worker.ask(ack).await["type"], "ok");
-    group(&broker, "jobs", "crew").addr().unwrap().do_send(InjectPanic);
+    group(&broker, "jobs", "crew")
+        .addr()
+        .unwrap()
+        .do_send(InjectPanic);
     publish(&mut publisher, 3..4).await;
     assert_eq!(next_of(&mut worker, "message").await["payload"], 3);
 }
@@ -168,7 +174,10 @@ async fn topic_that_panics_keeps_its_groups() {
     // Its next death is the new topic's matter.
     before.do_send(InjectPanic);
     let again = next_of(&mut worker, "message").await;
-    assert_eq!((&again["offset"], &again["attempt"]), (&message["offset"], &json!(2)));
+    assert_eq!(
+        (&again["offset"], &again["attempt"]),
+        (&message["offset"], &json!(2))
+    );
 }
 
 #[actix_rt::test]
@@ -178,7 +187,8 @@ async fn sessions_that_end_leave_nothing_of_their_groups_behind() {
     for round in 0..5 {
         let mut member = Talker::connect(&broker).await;
         member.ask(join(1, "partitioned")).await;
-        let other = json!({"type": "subscribe", "id": 2, "topic": "jobs", "group": "workers", "mode": "shared"});
+        let other =
+            json!({"type": "subscribe", "id": 2, "topic": "jobs", "group": "workers", "mode": "shared"});
         member.ask(other).await;
         if round % 2 == 0 {
             let leave = json!({"type": "unsubscribe", "id": 3, "topic": "jobs", "group": "crew"});

@@ -40,10 +40,12 @@ pub struct GroupWish {
     pub ordering: Ordering,
 }
 
+type Waiting = oneshot::Sender<Result<Arc<GroupRef>, Refusal>>;
+
 /// The groups that are being made or were restarted lately.
 #[derive(Default)]
 pub struct Groups {
-    making: HashMap<GroupName, Vec<oneshot::Sender<Result<Arc<GroupRef>, Refusal>>>>,
+    making: HashMap<GroupName, Vec<Waiting>>,
     deaths: HashMap<GroupName, (u32, callboard_protocol::Timestamp)>,
 }
 
@@ -160,7 +162,9 @@ impl Handler<OpenGroup> for TopicActor {
             return Box::pin(std::future::ready(Err(refusal)));
         };
         let letters = self.config.dead_letter_topic_for(&topic.name, &name);
-        if mode == GroupMode::Shared && (TopicName::parse(&letters).is_err() || letters == topic.name.as_str()) {
+        if mode == GroupMode::Shared
+            && (TopicName::parse(&letters).is_err() || letters == topic.name.as_str())
+        {
             let message = format!("{letters} is no name for its dead letters: configure dead_letter_topic");
             let refusal = Refusal::new(ErrorCode::InvalidArgument, message);
             return Box::pin(std::future::ready(Err(refusal)));
