@@ -408,6 +408,9 @@ impl Actor for GroupActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        // Here as well as where it is started: members that it tells to join again must find this address,
+        // however far the starting thread has got.
+        self.group.set_addr(ctx.address());
         self.open(ctx);
     }
 }

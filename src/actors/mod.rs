@@ -7,6 +7,10 @@
 //!   worker thread:  socket ⇄ SessionActor ──────────────────────────────┘             ▼
 //!                      ▲                                                     HubActor (one a thread)
 //!                      └──────────── outbox ◀── one reference a batch ────────────────┘
+//!
+//!   TopicActor ──starts, restarts──▶ GroupActor ◀── Join, Commit, Settle ── sessions' memberships
+//!                 (one group)            │ Wake ◀── PartitionActor
+//!                                        └── GroupNews (assigned, revoked, leased records, answers) ──▶ HubActor
 //! ```
 //!
 //! | message | from → to | promise |
@@ -19,6 +23,10 @@
 //! | [`partition::Sent`], [`partition::Processed`] | hub, group → partition | only while a publisher waits to hear of it |
 //! | [`partition::RoomMade`] | group → partition | only while a publisher waits because the topic is full |
 //! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
+//! | [`group::mailbox::Join`], `Commit`, `Settle` … | membership → group | in the order sent; answered once, also through a panic |
+//! | [`group::receipt::GroupNews`] | group → hub | in order; bounded by credit and by what the member's socket takes |
+//! | [`group::mailbox::Wake`] | partition, membership → group | at most one waits |
+//! | [`partition::Sent`], `Processed`, `RoomMade` | hub, group → partition | only while publishers wait for it |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
 //! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on

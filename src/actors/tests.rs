@@ -2,6 +2,7 @@
 
 mod cold;
 mod failing;
+mod groups;
 mod raw;
 mod room;
 mod sessions;

@@ -28,7 +28,7 @@ const USAGE: &str = "cargo xtask COMMAND
   crash --runs N [--seed S] [--seconds MAX] [--dev]
                              kill a broker under load N times; nothing acked may be lost. --seconds is the
                              longest life of a broker before it is killed, --dev takes the debug build
-  crash --groups [--seed S] [--seconds N] [--dev]
+  crash --groups [partitioned|shared] [--seed S] [--seconds N] [--dev]
                              kill members of groups, their processes and the broker at random, for N seconds (15)
                              each kind: nothing committed or acked may be lost, and nothing succeed twice
   fuzz [--seconds N] [TARGET…]

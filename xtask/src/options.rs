@@ -46,6 +46,14 @@ impl Options {
         self.named.contains_key(name)
     }
 
+    /// What was given as `--name`, if anything was.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.named
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
     /// The number that was given as `--name`, or `default`.
     ///
     /// # Errors

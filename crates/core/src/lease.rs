@@ -15,6 +15,7 @@ mod progress;
 mod replay;
 mod settle;
 mod timers;
+mod views;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,7 @@ use self::{
 pub use self::{
     members::MemberView,
     settle::{Cause, Dead, Nack, SettleError},
+    views::Counters,
 };
 use crate::{
     group_log::{Entry, EntryWriter},
@@ -107,17 +109,6 @@ pub enum Take {
     Held,
     /// Nobody has credit; nothing changed. Stop asking until something does.
     Full,
-}
-
-/// What a group has counted since it was created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Records that were acked.
-    pub acked: u64,
-    /// Records that were buried.
-    pub dead_lettered: u64,
-    /// Dead letters that were moved back.
-    pub redriven: u64,
 }
 
 /// One shared group.
@@ -326,9 +317,8 @@ impl SharedGroup {
         if let Some(Stray { delivery, ends }) = handed.stray {
             self.set_timer(ends, Timer::Stray(handed.member, delivery));
         }
-        if handed.needs_timer {
-            let ends = now.plus_ms(handed.lease_ms);
-            self.set_timer(ends, Timer::Window(handed.member));
+        if let Some(at) = handed.timer_at {
+            self.set_timer(at, Timer::Window(handed.member));
         }
         self.log.push(&Entry::Taken {
             partition,
@@ -428,49 +418,6 @@ impl SharedGroup {
     /// What happened since it was last finished.
     pub fn log(&mut self) -> &mut EntryWriter {
         &mut self.log
-    }
-
-    /// Who is in the group.
-    pub fn members(&self) -> impl Iterator<Item = MemberView> {
-        self.members.views()
-    }
-
-    /// The partitions in which the group has a position, in their order.
-    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
-        let numbered = (0..).map(PartitionId).zip(&self.partitions);
-        numbered.filter_map(|(partition, progress)| progress.as_ref().map(|_| partition))
-    }
-
-    /// The first record of a partition that is not finished.
-    #[must_use]
-    pub fn floor(&self, partition: PartitionId) -> Option<Offset> {
-        let floor = |progress: &Progress| Offset(progress.finished.floor());
-        self.progress(partition).map(floor)
-    }
-
-    /// How many records of a partition are not finished.
-    #[must_use]
-    pub fn unfinished(&self, partition: PartitionId) -> u64 {
-        self.progress(partition).map_or(0, Progress::unfinished)
-    }
-
-    /// How many records of a partition are out.
-    #[must_use]
-    pub fn leased(&self, partition: PartitionId) -> u64 {
-        self.progress(partition).map_or(0, |progress| progress.leased)
-    }
-
-    /// How many records of a partition wait to come again: returned, delayed or held back.
-    #[must_use]
-    pub fn waiting(&self, partition: PartitionId) -> u64 {
-        self.progress(partition)
-            .map_or(0, |progress| progress.waiting.len() as u64)
-    }
-
-    /// What the group has counted.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        self.counters
     }
 
     fn progress(&self, partition: PartitionId) -> Option<&Progress> {

@@ -250,3 +250,35 @@ async fn records_are_counted_over_all_partitions() {
     }
     assert_eq!(stored, 100);
 }
+
+#[actix_rt::test]
+async fn workers_make_room() {
+    let broker = Running::start().await;
+    create(
+        &broker,
+        "jobs",
+        json!({"records_max": 2, "when_full": "wait", "partitions": 2}),
+    )
+    .await;
+    let mut worker = Talker::connect(&broker).await;
+    let subscribe =
+        json!({"type": "subscribe", "id": 1, "topic": "jobs", "group": "workers", "mode": "shared"});
+    assert_eq!(worker.ask(subscribe).await["type"], "subscribed");
+    let mut publisher = Talker::connect(&broker).await;
+    for id in 1..=20 {
+        publisher.say(publish(id)).await;
+    }
+    let mut done = 0;
+    while done < 20 {
+        let job = worker.next().await;
+        if job["type"] == "message" {
+            done += 1;
+            let ack =
+                json!({"type": "ack", "topic": "jobs", "group": "workers", "deliveries": [job["delivery"]]});
+            worker.say(ack).await;
+        }
+    }
+    for id in 1..=20 {
+        assert_eq!(publisher.answer(id).await["type"], "published");
+    }
+}

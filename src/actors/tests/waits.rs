@@ -477,3 +477,56 @@ async fn record_that_could_not_be_stored_is_not_waited_for() {
     assert_eq!(publisher.answer(1).await["offset"], 0);
     assert_eq!(publisher.ask(publish(5, "delivered")).await["offset"], 1);
 }
+
+#[actix_rt::test]
+async fn worker_of_a_group_answers_delivered_and_processed() {
+    let broker = Running::start().await;
+    let mut publisher = Talker::connect(&broker).await;
+    publisher.say(publish(1, "processed")).await;
+    publisher.say(publish(2, "delivered")).await;
+    assert!(publisher.said().await.is_empty());
+    let mut worker = Talker::connect(&broker).await;
+    worker
+        .say(json!({"type": "subscribe", "id": 1, "topic": "jobs", "group": "workers", "mode": "shared"}))
+        .await;
+    assert_eq!(publisher.answer(2).await["type"], "published");
+    worker.answer(1).await;
+    let job = worker.next().await;
+    assert_eq!(job["offset"], 0, "{job}");
+    assert!(publisher.said().await.is_empty(), "delivered is not processed");
+    let ack = json!({"type": "ack", "id": 2, "topic": "jobs", "group": "workers",
+        "deliveries": [job["delivery"]], "result": {"product": 42}});
+    assert_eq!(worker.ask(ack).await["type"], "ok");
+    assert_eq!(publisher.answer(1).await["result"], json!({"product": 42}));
+    // One that can not be done.
+    worker.next().await;
+    publisher.say(publish(3, "processed")).await;
+    let job = worker.next().await;
+    let nack = json!({"type": "nack", "id": 3, "topic": "jobs", "group": "workers",
+        "deliveries": [job["delivery"]], "dead_letter": true, "reason": "no such product"});
+    worker.say(nack).await;
+    let answer = publisher.answer(3).await;
+    assert_eq!(
+        (&answer["code"], &answer["offset"]),
+        (&json!("dead_lettered"), &json!(2))
+    );
+    assert_eq!(answer["message"], "no such product");
+}
+
+#[actix_rt::test]
+async fn owner_of_a_partition_answers_delivered() {
+    let broker = Running::start().await;
+    let mut publisher = Talker::connect(&broker).await;
+    publisher.say(publish(1, "delivered")).await;
+    assert!(publisher.said().await.is_empty());
+    let mut member = Talker::connect(&broker).await;
+    member
+        .say(
+            json!({"type": "subscribe", "id": 1, "topic": "jobs", "group": "billing", "mode": "partitioned"}),
+        )
+        .await;
+    assert_eq!(publisher.answer(1).await["offset"], 0);
+    for id in 2..10 {
+        assert_eq!(publisher.ask(publish(id, "delivered")).await["offset"], id - 1);
+    }
+}

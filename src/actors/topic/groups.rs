@@ -160,7 +160,7 @@ impl Handler<OpenGroup> for TopicActor {
             return Box::pin(std::future::ready(Err(refusal)));
         };
         let letters = self.config.dead_letter_topic_for(&topic.name, &name);
-        if mode == GroupMode::Shared && TopicName::parse(&letters).is_err() {
+        if mode == GroupMode::Shared && (TopicName::parse(&letters).is_err() || letters == topic.name.as_str()) {
             let message = format!("{letters} is no name for its dead letters: configure dead_letter_topic");
             let refusal = Refusal::new(ErrorCode::InvalidArgument, message);
             return Box::pin(std::future::ready(Err(refusal)));

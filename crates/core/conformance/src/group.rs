@@ -19,7 +19,7 @@ pub use rules::{
     assignment_rules_hold_through_every_join_and_leave,
     assignment_rules_hold_through_random_joins_and_leaves, minimum_of_moves_is_computed_right,
 };
-pub use schedule::random_schedules_agree_with_the_naive_group;
+pub use schedule::random_schedules_agree_with_the_naive_partitioned_group;
 
 const TIMING: Timing = Timing {
     rejoin_grace_ms: 5000,

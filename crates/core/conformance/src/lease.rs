@@ -5,6 +5,7 @@
 //! seen is who got which offset (`a got 3`, and `x2` for its second attempt), what died, and what a
 //! command was answered if that is more than yes.
 
+mod load;
 mod model;
 mod schedule;
 
@@ -17,9 +18,17 @@ use callboard_core::{
 };
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
-pub use self::schedule::{
-    random_schedules_in_key_order_agree_with_the_naive_group,
-    random_schedules_of_leases_agree_with_the_naive_group,
+pub use self::{
+    load::{
+        every_member_with_credit_gets_its_share, extensions_that_are_over_leave_no_timers,
+        hot_key_is_held_back_only_up_to_a_bound, idle_group_is_small,
+        lease_taken_after_the_clock_went_back_ends_in_its_time, one_record_that_stays_out_holds_up_nothing,
+        partitions_take_turns,
+    },
+    schedule::{
+        random_schedules_in_key_order_agree_with_the_naive_group,
+        random_schedules_of_leases_agree_with_the_naive_group,
+    },
 };
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -401,6 +410,13 @@ pub fn record_held_back_and_then_passed_over_blocks_nobody() {
     check(
         "by-key; publish a a a; join x 9; deliver; pass 1 2; ack x 1; deliver; nack x 2 0; pass 2 3; state",
         "x got 0, x got 2, floor 3 unfinished 0 leased 0 waiting 0",
+    );
+}
+
+pub fn passed_over_holder_lets_its_key_go_on() {
+    check(
+        "by-key; publish a a; join x 9; deliver; nack x 1 100; deliver; pass 0 1; deliver; tick 100; deliver; state",
+        "x got 0, x got 1, floor 1 unfinished 1 leased 1 waiting 0",
     );
 }
 

@@ -78,7 +78,7 @@ scenarios! {
         partition_that_came_later_begins_with_its_first_record
         stop_that_comes_late_or_twice_changes_nothing
         group_goes_on_where_its_log_ends
-        random_schedules_agree_with_the_naive_group;
+        random_schedules_agree_with_the_naive_partitioned_group;
     group_log:
         every_entry_comes_back_as_it_was_pushed
         runs_of_members_that_take_turns_are_merged
@@ -89,6 +89,13 @@ scenarios! {
     lease:
         random_schedules_of_leases_agree_with_the_naive_group
         random_schedules_in_key_order_agree_with_the_naive_group
+        one_record_that_stays_out_holds_up_nothing
+        lease_taken_after_the_clock_went_back_ends_in_its_time
+        partitions_take_turns
+        every_member_with_credit_gets_its_share
+        hot_key_is_held_back_only_up_to_a_bound
+        extensions_that_are_over_leave_no_timers
+        idle_group_is_small
         acked_record_is_finished_and_the_floor_waits_for_those_before
         expired_lease_is_retried_at_once_then_dead_lettered
         lease_can_not_be_settled_from_its_end_on
@@ -111,6 +118,7 @@ scenarios! {
         seek_ends_leases_and_forgets_attempts
         passed_over_records_are_finished
         record_held_back_and_then_passed_over_blocks_nobody
+        passed_over_holder_lets_its_key_go_on
         counters_survive_restarts;
     partition:
         random_schedules_agree_with_the_naive_partition

@@ -9,6 +9,8 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
+use callboard_protocol::Timestamp;
+
 use super::window::{Lease, Stray, Window};
 use crate::member::{Exclusive, GroupError, MemberId};
 
@@ -16,6 +18,9 @@ use crate::member::{Exclusive, GroupError, MemberId};
 const QUANTUM_MAX: u64 = 32;
 /// More than anybody's credit may be, so that sums of credit are numbers.
 const CREDIT_MAX: u64 = u32::MAX as u64;
+
+/// Later than every timer.
+pub(super) const NO_TIMER: Timestamp = Timestamp(u64::MAX);
 
 /// Whether a member takes part in turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +38,8 @@ pub(super) struct Member {
     pub(super) id: MemberId,
     pub(super) lease_ms: u64,
     pub(super) window: Window,
-    /// Whether a timer for the window's front is set.
-    pub(super) has_timer: bool,
+    /// When the timer for the window's front looks at it; not after its end. [`NO_TIMER`] without one.
+    pub(super) timer_at: Timestamp,
     credit: u64,
     phase: Phase,
     exclusive: Exclusive,
@@ -75,8 +80,8 @@ pub(super) struct Handed {
     pub(super) lease_ms: u64,
     /// A lease of this member that needs a timer of its own from here on.
     pub(super) stray: Option<Stray>,
-    /// Whether the window has no timer yet.
-    pub(super) needs_timer: bool,
+    /// When the window's front is to be looked at, if no timer does so in time.
+    pub(super) timer_at: Option<Timestamp>,
 }
 
 /// All members of one group.
@@ -126,7 +131,7 @@ impl Members {
             id,
             lease_ms,
             window: Window::default(),
-            has_timer: false,
+            timer_at: NO_TIMER,
             credit: 0,
             phase: Phase::Ready,
             exclusive,
@@ -224,15 +229,19 @@ impl Members {
             self.turn = self.quantum;
         }
         let member = self.slots[slot].as_mut()?;
-        let (delivery, stray) = member.window.push(lease(member.lease_ms));
+        let lease = lease(member.lease_ms);
+        let (delivery, stray) = member.window.push(lease);
+        let needs_timer = lease.ends < member.timer_at;
         let handed = Handed {
             member: member.id,
             delivery,
             lease_ms: member.lease_ms,
             stray,
-            needs_timer: !member.has_timer,
+            timer_at: needs_timer.then_some(lease.ends),
         };
-        member.has_timer = true;
+        if needs_timer {
+            member.timer_at = lease.ends;
+        }
         self.free -= 1;
         self.turn -= 1;
         if self.turn == 0 {

@@ -33,14 +33,13 @@ pub(super) struct Waiting {
 /// What a record waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitState {
-    /// To be read and handed out.
+    /// To be read. Then it is handed out, unless the group was restored and its key is found to be busy
+    /// or its time not to have come.
     Ready,
     /// Its time.
     Delayed,
     /// Its key.
     Held,
-    /// To be read, because its key is not known since the group was restored.
-    Unread,
 }
 
 /// A record that goes to the dead letters.
@@ -80,7 +79,7 @@ pub(super) struct Progress {
     pub(super) leased: u64,
     pub(super) finished: Finished,
     pub(super) waiting: BTreeMap<u64, Waiting>,
-    /// Those of `waiting` that are to be read: all that are `Ready` or `Unread`.
+    /// Those of `waiting` that are `Ready`.
     pub(super) ready: BTreeSet<u64>,
     pub(super) dead: BTreeMap<u64, Doom>,
     keys: Option<Box<Keys>>,
@@ -137,9 +136,7 @@ impl Progress {
             }
         } else {
             match self.waiting.get(&offset) {
-                Some(waiting) if matches!(waiting.state, WaitState::Ready | WaitState::Unread) => {
-                    Waiting { key, ..*waiting }
-                }
+                Some(waiting) if waiting.state == WaitState::Ready => Waiting { key, ..*waiting },
                 _ => return Admission::Held,
             }
         };

@@ -3,7 +3,7 @@
 //! During a replay every record that was taken and is not finished waits; what becomes of it is decided
 //! once, at the end, when nothing can follow that says otherwise.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use callboard_protocol::{Offset, PartitionId, Timestamp, limits::PARTITIONS_MAX};
 
@@ -42,21 +42,14 @@ impl SharedGroup {
                 partition,
                 from,
                 count,
-            } => {
-                if let Some(progress) = self.progress_mut(partition) {
-                    let (acked, buried) = replay_finished(progress, from.0..from.0 + count);
-                    self.counters.acked += acked;
-                    self.counters.dead_lettered += buried;
-                }
-            }
+            } => self.apply_finished(partition, from.0..from.0 + count),
             Entry::Returned {
                 partition,
                 offset,
                 due,
             } => {
-                let progress = self.progress_mut(partition);
-                if let Some(waiting) = progress.and_then(|it| it.waiting.get_mut(&offset.0)) {
-                    waiting.due = due;
+                if let Some(progress) = self.progress_mut(partition) {
+                    replay_returned(progress, offset.0, due);
                 }
             }
             Entry::Doomed {
@@ -66,9 +59,7 @@ impl SharedGroup {
                 reason,
             } => {
                 if let Some(progress) = self.progress_mut(partition) {
-                    let attempts = progress.waiting.remove(&offset.0).map_or(0, |it| it.attempts);
-                    let verdict = Some((failed_at, reason.into()));
-                    progress.dead.insert(offset.0, Doom { attempts, verdict });
+                    replay_doomed(progress, offset.0, (failed_at, reason.into()));
                 }
             }
             Entry::Counters {
@@ -80,7 +71,7 @@ impl SharedGroup {
                     acked,
                     dead_lettered,
                     redriven,
-                };
+                }
             }
             Entry::Redriven {
                 partition,
@@ -92,6 +83,14 @@ impl SharedGroup {
             }
             // Generations are of partitioned groups.
             Entry::Generation(_) | Entry::Position { .. } => {}
+        }
+    }
+
+    fn apply_finished(&mut self, partition: PartitionId, range: Range<u64>) {
+        if let Some(progress) = self.progress_mut(partition) {
+            let (acked, buried) = replay_finished(progress, range);
+            self.counters.acked += acked;
+            self.counters.dead_lettered += buried;
         }
     }
 
@@ -117,9 +116,7 @@ impl SharedGroup {
                 waiting.state = WaitState::Delayed;
                 timers.push((waiting.due, Timer::Retry(partition, Offset(offset))));
             } else {
-                if ordering == Ordering::Key {
-                    waiting.state = WaitState::Unread;
-                }
+                // In key order also if it is not due, because its key must be known.
                 progress.ready.insert(offset);
             }
         }
@@ -174,7 +171,7 @@ impl SharedGroup {
     }
 }
 
-fn replay_taken(progress: &mut Progress, range: std::ops::Range<u64>, attempts: u32) {
+fn replay_taken(progress: &mut Progress, range: Range<u64>, attempts: u32) {
     progress.cursor = progress.cursor.max(range.end);
     for offset in range.filter(|&offset| !progress.finished.contains(offset)) {
         let waiting = Waiting {
@@ -187,8 +184,23 @@ fn replay_taken(progress: &mut Progress, range: std::ops::Range<u64>, attempts: 
     }
 }
 
+fn replay_returned(progress: &mut Progress, offset: u64, due: Timestamp) {
+    if let Some(waiting) = progress.waiting.get_mut(&offset) {
+        waiting.due = due;
+    }
+}
+
+fn replay_doomed(progress: &mut Progress, offset: u64, verdict: (Timestamp, Box<str>)) {
+    let waiting = progress.waiting.remove(&offset);
+    let doom = Doom {
+        attempts: waiting.map_or(0, |waiting| waiting.attempts),
+        verdict: Some(verdict),
+    };
+    progress.dead.insert(offset, doom);
+}
+
 /// Returns how many of them were out, and how many were doomed.
-fn replay_finished(progress: &mut Progress, range: std::ops::Range<u64>) -> (u64, u64) {
+fn replay_finished(progress: &mut Progress, range: Range<u64>) -> (u64, u64) {
     progress.cursor = progress.cursor.max(range.end);
     progress.finished.insert_range(range.start, range.end);
     let out = progress.waiting.extract_if(range.clone(), |_, _| true).count();

@@ -3,7 +3,8 @@
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
 use super::{
-    SharedGroup,
+    Comes, SharedGroup,
+    members::{Member, NO_TIMER},
     progress::{Doom, WaitState},
     timers::Timer,
     window::{Lease, Unsettled},
@@ -151,9 +152,14 @@ impl SharedGroup {
 
     /// Ends the leases and the waits that are over by `now`.
     pub fn tick(&mut self, now: Timestamp) {
-        while let Some((_, timer)) = self.timers.pop_due(now) {
+        while let Some((at, timer)) = self.timers.pop_due(now) {
             match timer {
-                Timer::Window(member) => self.end_front(now, member),
+                Timer::Window(member) => {
+                    let is_latest = |member: &Member| member.timer_at == at;
+                    if self.members.get(member).is_some_and(is_latest) {
+                        self.end_front(now, member);
+                    }
+                }
                 Timer::Stray(member, delivery) => {
                     let lease = self
                         .members
@@ -168,7 +174,7 @@ impl SharedGroup {
                         .progress_mut(partition)
                         .is_some_and(|progress| progress.wake(now, offset.0));
                     if woken {
-                        self.comes(partition, super::Comes::AtOnce);
+                        self.comes(partition, Comes::AtOnce);
                     }
                 }
             }
@@ -177,21 +183,18 @@ impl SharedGroup {
 
     /// Ends the leases of a member's window that are over, and sets the timer for the next one.
     fn end_front(&mut self, now: Timestamp, member: MemberId) {
-        loop {
-            let front = |member: &super::members::Member| {
-                let front = member.window.front();
-                front.map(|(delivery, lease)| (delivery, lease.ends))
-            };
-            let next = self.members.get(member).and_then(front);
-            match next {
-                Some((delivery, ends)) if ends <= now => self.expire(member, delivery),
-                Some((_, ends)) => return self.set_timer(ends, Timer::Window(member)),
-                None => {
-                    self.members.change(member, |member| member.has_timer = false);
-                    return;
-                }
+        let front = |member: &Member| {
+            let front = member.window.front();
+            front.map(|(delivery, lease)| (delivery, lease.ends))
+        };
+        while let Some((delivery, ends)) = self.members.get(member).and_then(front) {
+            if ends > now {
+                self.members.change(member, |member| member.timer_at = ends);
+                return self.set_timer(ends, Timer::Window(member));
             }
+            self.expire(member, delivery);
         }
+        self.members.change(member, |member| member.timer_at = NO_TIMER);
     }
 
     /// What died since this was last asked: by the end of a lease, of a member or of the broker.
@@ -362,7 +365,7 @@ impl SharedGroup {
         }
         let (members, partitions) = (&self.members, &self.partitions);
         self.timers.prune(|at, timer| match timer {
-            Timer::Window(member) => members.get(member).is_some(),
+            Timer::Window(member) => members.get(member).is_some_and(|member| member.timer_at == at),
             Timer::Stray(member, delivery) => members
                 .get(member)
                 .and_then(|member| member.window.get(delivery))

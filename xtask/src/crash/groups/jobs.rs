@@ -4,10 +4,26 @@
 //! broker was gone, may have counted or not: its job may come again, and is counted as such. A job that is a dead
 //! letter never succeeded before, and one that succeeded never comes again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 /// A job: what its record carries.
 pub type Job = u64;
+
+/// Where and when something happened to a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scene {
+    /// Partition and offset of its record.
+    pub place: (u64, u64),
+    /// Which of the broker's lives it was, by the kills before.
+    pub life: u64,
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (partition, offset) = self.place;
+        write!(f, "at {partition}/{offset} in life {}", self.life)
+    }
+}
 
 /// What is known of one job.
 #[derive(Clone, Copy, Default)]
@@ -16,6 +32,8 @@ struct Fate {
     deliveries: u32,
     /// Acks that were answered `ok`.
     successes: u32,
+    /// The last of them.
+    succeeded: Scene,
     /// Acks whose answer never came.
     unanswered: u32,
     /// Deliveries that came after an ack without an answer.
@@ -73,29 +91,32 @@ impl Jobs {
     }
 
     /// It was handed to a worker.
-    pub fn delivered(&mut self, job: Job, attempt: u64) {
+    pub fn delivered(&mut self, job: Job, attempt: u64, scene: Scene) {
         let attempts_max = self.attempts_max;
         let fate = self.fate(job);
         fate.deliveries += 1;
         fate.again += u32::from(fate.unanswered > 0);
-        let (succeeded, deliveries) = (fate.successes > 0, fate.deliveries);
-        if succeeded {
+        let fate = *fate;
+        if fate.successes > 0 {
             self.violation(format!(
-                "job {job} comes again (delivery {deliveries}, attempt {attempt}) after it succeeded"
+                "job {job} comes again {scene} (delivery {}, attempt {attempt}); it succeeded {}",
+                fate.deliveries, fate.succeeded
             ));
         }
         if attempt == 0 || attempt > attempts_max {
-            self.violation(format!("job {job} has attempt {attempt} of {attempts_max}"));
+            self.violation(format!(
+                "job {job} has attempt {attempt} of {attempts_max} {scene}"
+            ));
         }
     }
 
     /// Its ack was answered `ok`.
-    pub fn succeeded(&mut self, job: Job) {
+    pub fn succeeded(&mut self, job: Job, scene: Scene) {
         let fate = self.fate(job);
         fate.successes += 1;
+        let before = std::mem::replace(&mut fate.succeeded, scene);
         if fate.successes > 1 {
-            let successes = fate.successes;
-            self.violation(format!("job {job} succeeded {successes} times"));
+            self.violation(format!("job {job} succeeded {before} and again {scene}"));
         }
     }
 
@@ -158,7 +179,7 @@ mod tests {
     fn of_one(steps: impl FnOnce(&mut Jobs), dead: &[Job]) -> (Totals, usize) {
         let mut jobs = Jobs::new(3);
         jobs.published(0..1);
-        jobs.delivered(0, 1);
+        jobs.delivered(0, 1, Scene::default());
         steps(&mut jobs);
         let (totals, violations) = jobs.settle(dead);
         (totals, violations.len())
@@ -166,11 +187,15 @@ mod tests {
 
     #[test]
     fn job_ends_in_exactly_one_way() {
-        assert_eq!(of_one(|jobs| jobs.succeeded(0), &[]).1, 0);
+        assert_eq!(of_one(|jobs| jobs.succeeded(0, Scene::default()), &[]).1, 0);
         assert_eq!(of_one(|_| {}, &[0]).1, 0);
         assert_eq!(of_one(|jobs| jobs.unanswered(0), &[]).1, 0);
         assert_eq!(of_one(|_| {}, &[]).1, 1, "lost");
-        assert_eq!(of_one(|jobs| jobs.succeeded(0), &[0]).1, 1, "both");
+        assert_eq!(
+            of_one(|jobs| jobs.succeeded(0, Scene::default()), &[0]).1,
+            1,
+            "both"
+        );
         assert_eq!(of_one(|_| {}, &[0, 0]).1, 1, "two dead letters");
         assert_eq!(of_one(|_| {}, &[0, 7]).1, 1, "a strange dead letter");
     }
@@ -178,19 +203,19 @@ mod tests {
     #[test]
     fn success_is_the_end_and_an_ack_without_answer_is_not() {
         let twice = |jobs: &mut Jobs| {
-            jobs.succeeded(0);
-            jobs.delivered(0, 2);
+            jobs.succeeded(0, Scene::default());
+            jobs.delivered(0, 2, Scene::default());
         };
         assert_eq!(of_one(twice, &[]).1, 1);
         let again = |jobs: &mut Jobs| {
             jobs.unanswered(0);
-            jobs.delivered(0, 2);
-            jobs.succeeded(0);
+            jobs.delivered(0, 2, Scene::default());
+            jobs.succeeded(0, Scene::default());
         };
         let (totals, violations) = of_one(again, &[]);
         assert_eq!((totals.again, totals.succeeded, violations), (1, 1, 0));
         assert_eq!(
-            of_one(|jobs| jobs.delivered(0, 4), &[0]).1,
+            of_one(|jobs| jobs.delivered(0, 4, Scene::default()), &[0]).1,
             1,
             "too many attempts"
         );

@@ -32,8 +32,17 @@ const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// Between two looks at a group that finishes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// One kind of group: what runs it until it has come to its end.
+type Kind = (
+    &'static str,
+    fn(&Site<'_>, Chance, Duration) -> Result<Outcome, Failure>,
+);
+
+const KINDS: [Kind; 2] = [("partitioned", crowd::run), ("shared", queue::run)];
+
 /// What to run.
 struct Plan {
+    kinds: Vec<Kind>,
     seed: u64,
     duration: Duration,
 }
@@ -67,7 +76,15 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<ExitCode, Fai
     } else {
         Profile::Release
     };
+    let mut kinds = KINDS.to_vec();
+    if let Some(only) = options.text("groups") {
+        kinds.retain(|(name, _)| *name == only);
+        if kinds.is_empty() {
+            return Err(Failure::new(format!("there are no groups of the kind {only:?}")));
+        }
+    }
     let plan = Plan {
+        kinds,
         seed: options.number("seed", seed_of_now())?,
         duration: Duration::from_secs_f64(options.number("seconds", SECONDS)?),
     };
@@ -87,6 +104,7 @@ pub fn for_suite(binary: &Path) -> Result<Counts, Failure> {
     run(
         binary,
         &Plan {
+            kinds: KINDS.to_vec(),
             seed: seed_of_now(),
             duration: Duration::from_secs_f64(SECONDS),
         },
@@ -99,7 +117,7 @@ fn run(binary: &Path, plan: &Plan) -> Result<Counts, Failure> {
     println!("crash: groups, seed {}, data under {}", plan.seed, work.display());
     let mut chance = Chance::new(plan.seed);
     let mut counts = Counts::default();
-    let mut step = |name: &str, run: fn(&Site<'_>, Chance, Duration) -> Result<Outcome, Failure>| {
+    for (name, run) in &plan.kinds {
         let began = Instant::now();
         let site = Site {
             binary,
@@ -121,9 +139,7 @@ fn run(binary: &Path, plan: &Plan) -> Result<Counts, Failure> {
                 .into_iter()
                 .map(|violation| format!("{name}: {violation}")),
         );
-    };
-    step("partitioned", crowd::run);
-    step("shared", queue::run);
+    }
     if counts.failed.is_empty() {
         std::fs::remove_dir_all(&work).context(work.display())?;
         return Ok(counts);

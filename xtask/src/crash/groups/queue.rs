@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::{
     Outcome, Site, finished,
-    jobs::{Job, Jobs},
+    jobs::{Job, Jobs, Scene},
 };
 use crate::{
     broker::Broker,
@@ -51,6 +51,8 @@ struct Common {
     jobs: Mutex<Jobs>,
     /// Where the broker is at present.
     address: Mutex<String>,
+    /// How often the broker was killed.
+    kills: AtomicU64,
     /// Everything is acked from now on.
     is_calm: AtomicBool,
     is_over: AtomicBool,
@@ -88,6 +90,7 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     let common = Arc::new(Common {
         jobs: Mutex::new(Jobs::new(ATTEMPTS_MAX)),
         address: Mutex::new(broker.address().to_owned()),
+        kills: AtomicU64::new(0),
         is_calm: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
     });
@@ -96,7 +99,7 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
         move || publish_all(&common)
     });
     let crew = Crew::start(&common, &mut chance);
-    let (kills, cuts) = strike(site, &mut broker, &common, &crew, (&mut chance, duration))?;
+    let cuts = strike(site, &mut broker, &common, &crew, (&mut chance, duration))?;
     common.is_calm.store(true, Ordering::Relaxed);
     publisher.join().expect("publishing does not panic");
     let description = finished(&broker, TOPIC, GROUP);
@@ -106,6 +109,7 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     let dead = dead_letters(&broker)?;
     broker.stop()?;
     let common = Arc::into_inner(common).expect("all threads have ended");
+    let kills = common.kills.into_inner();
     let jobs = common
         .jobs
         .into_inner()
@@ -132,19 +136,19 @@ pub fn run(site: &Site<'_>, mut chance: Chance, duration: Duration) -> Result<Ou
     })
 }
 
-/// Cuts workers off and kills the broker until the time is over; says how often.
+/// Cuts workers off and kills the broker until the time is over; says how many were cut off.
 fn strike(
     site: &Site<'_>,
     broker: &mut Broker,
     common: &Common,
     crew: &Crew,
     (chance, duration): (&mut Chance, Duration),
-) -> Result<(u64, u64), Failure> {
+) -> Result<u64, Failure> {
     let until = Instant::now() + duration;
     let life =
         |chance: &mut Chance| Instant::now() + Duration::from_millis(chance.between(LIFE_MS.0, LIFE_MS.1));
     let mut dies_at = life(chance);
-    let (mut kills, mut cuts) = (0, 0);
+    let mut cuts = 0;
     while Instant::now() < until {
         std::thread::sleep(Duration::from_millis(chance.between(CUT_MS.0, CUT_MS.1)));
         if Instant::now() < dies_at {
@@ -152,12 +156,12 @@ fn strike(
             continue;
         }
         broker.kill()?;
+        common.kills.fetch_add(1, Ordering::SeqCst);
         *broker = site.start()?;
         broker.address().clone_into(&mut common.address());
-        kills += 1;
         dies_at = life(chance);
     }
-    Ok((kills, cuts))
+    Ok(cuts)
 }
 
 fn declare(broker: &Broker) -> Result<(), Failure> {
@@ -245,17 +249,23 @@ impl Crew {
     }
 }
 
+/// An ack's job and where its record is; nothing for what else was sent.
+type Acked = Option<(Job, Scene)>;
+/// What was sent and not answered, by id.
+type Pending = HashMap<u64, Acked>;
+
 /// One worker after the other in the same place.
 fn live(common: &Common, cut: &Mutex<Option<Cut>>, mut chance: Chance) {
     while !common.is_over.load(Ordering::Relaxed) {
-        let mut pending = HashMap::new();
+        let life = common.kills.load(Ordering::SeqCst);
+        let mut pending = Pending::new();
         let ended = match join(common, cut) {
-            Ok(socket) => work(common, socket, &mut chance, &mut pending),
+            Ok(socket) => work((common, life), socket, &mut chance, &mut pending),
             Err(ended) => ended,
         };
         cut.lock().expect("nobody panics while holding it").take();
         common.note_end("a worker", &ended);
-        for job in pending.into_values().flatten() {
+        for (job, _) in pending.into_values().flatten() {
             common.jobs().unanswered(job);
         }
         std::thread::sleep(AWAY);
@@ -277,10 +287,10 @@ fn join(common: &Common, cut: &Mutex<Option<Cut>>) -> Result<WebSocket, Ended> {
 
 /// Works until its socket ends. `pending` has what was sent and not answered; an ack's with its job.
 fn work(
-    common: &Common,
+    (common, life): (&Common, u64),
     mut socket: WebSocket,
     chance: &mut Chance,
-    pending: &mut HashMap<u64, Option<Job>>,
+    pending: &mut Pending,
 ) -> Ended {
     let mut next_id = 2;
     loop {
@@ -289,7 +299,7 @@ fn work(
             Err(ended) => return ended,
         };
         let outcome = match frame.kind.as_str() {
-            "message" => settle(common, &frame.value, chance, next_id).map(|(text, acked)| {
+            "message" => settle((common, life), &frame.value, chance, next_id).map(|(text, acked)| {
                 if let Some(text) = text {
                     pending.insert(next_id, acked);
                     next_id += 1;
@@ -309,24 +319,27 @@ fn work(
     }
 }
 
-/// What a worker says of a job, if anything, and the job if it is an ack.
+/// What a worker says of a job, if anything.
 fn settle(
-    common: &Common,
+    (common, life): (&Common, u64),
     message: &Value,
     chance: &mut Chance,
     id: u64,
-) -> Option<(Option<String>, Option<Job>)> {
+) -> Option<(Option<String>, Acked)> {
     let (job, delivery) = (message["payload"].as_u64()?, message["delivery"].as_u64()?);
-    common.jobs().delivered(job, message["attempt"].as_u64()?);
+    let place = (message["partition"].as_u64()?, message["offset"].as_u64()?);
+    let scene = Scene { place, life };
+    common.jobs().delivered(job, message["attempt"].as_u64()?, scene);
+    let acked = Some((job, scene));
     let ack = format!(r#"{{"type":"ack","id":{id},"deliveries":[{delivery}]}}"#);
     let nack = |more: &str| {
         format!(r#"{{"type":"nack","id":{id},"deliveries":[{delivery}],{more}"reason":"chance"}}"#)
     };
     if common.is_calm.load(Ordering::Relaxed) {
-        return Some((Some(ack), Some(job)));
+        return Some((Some(ack), acked));
     }
     Some(match chance.below(100) {
-        0..80 => (Some(ack), Some(job)),
+        0..80 => (Some(ack), acked),
         80..88 => (Some(nack(r#""delay_ms":0,"#)), None),
         88..92 => (Some(nack("")), None),
         92..94 => (Some(nack(r#""dead_letter":true,"#)), None),
@@ -341,12 +354,12 @@ fn settle(
 }
 
 /// An answer to what was sent; too late is allowed.
-fn answered(common: &Common, frame: &Frame, pending: &mut HashMap<u64, Option<Job>>) -> Option<()> {
+fn answered(common: &Common, frame: &Frame, pending: &mut Pending) -> Option<()> {
     let acked = pending.remove(&frame.id?)?;
     match (frame.kind.as_str(), frame.value["code"].as_str()) {
         ("ok", _) => {
-            if let Some(job) = acked {
-                common.jobs().succeeded(job);
+            if let Some((job, scene)) = acked {
+                common.jobs().succeeded(job, scene);
             }
             Some(())
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::random::Random;
 
 const SCHEDULES: u64 = 10_000;
-const STEPS: u64 = 30;
+const STEPS: u64 = 20;
 
 struct Play {
     seed: u64,
@@ -363,7 +363,7 @@ impl Play {
     }
 }
 
-pub fn random_schedules_agree_with_the_naive_group() {
+pub fn random_schedules_agree_with_the_naive_partitioned_group() {
     let mut generations = 0;
     for seed in 0..SCHEDULES {
         let mut play = Play::new(seed);

@@ -1,0 +1,61 @@
+//! What a shared group shows of itself; nothing here changes it.
+
+use callboard_protocol::{Offset, PartitionId};
+
+use super::{MemberView, SharedGroup, progress::Progress};
+
+/// What a group has counted since it was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records that were acked.
+    pub acked: u64,
+    /// Records that were buried.
+    pub dead_lettered: u64,
+    /// Dead letters that were moved back.
+    pub redriven: u64,
+}
+
+impl SharedGroup {
+    /// Who is in the group.
+    pub fn members(&self) -> impl Iterator<Item = MemberView> {
+        self.members.views()
+    }
+
+    /// The partitions in which the group has a position, in their order.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        let numbered = (0..).map(PartitionId).zip(&self.partitions);
+        numbered.filter_map(|(partition, progress)| progress.as_ref().map(|_| partition))
+    }
+
+    /// The first record of a partition that is not finished.
+    #[must_use]
+    pub fn floor(&self, partition: PartitionId) -> Option<Offset> {
+        let floor = |progress: &Progress| Offset(progress.finished.floor());
+        self.progress(partition).map(floor)
+    }
+
+    /// How many records of a partition are not finished.
+    #[must_use]
+    pub fn unfinished(&self, partition: PartitionId) -> u64 {
+        self.progress(partition).map_or(0, Progress::unfinished)
+    }
+
+    /// How many records of a partition are out.
+    #[must_use]
+    pub fn leased(&self, partition: PartitionId) -> u64 {
+        self.progress(partition).map_or(0, |progress| progress.leased)
+    }
+
+    /// How many records of a partition wait to come again: returned, delayed or held back.
+    #[must_use]
+    pub fn waiting(&self, partition: PartitionId) -> u64 {
+        self.progress(partition)
+            .map_or(0, |progress| progress.waiting.len() as u64)
+    }
+
+    /// What the group has counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
