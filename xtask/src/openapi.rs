@@ -14,6 +14,15 @@ const SCHEMATHESIS: &str = "4.32.5";
 /// Cases that are made up for each operation.
 const EXAMPLES_MAX: &str = "25";
 
+/// A record that nobody processes is answered 504, and must be before the client gives up.
+const SETTINGS: &str = "\
+[parameters]
+\"query.timeout_ms\" = 20
+
+[checks]
+not_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", \"504\"]
+";
+
 /// Starts a broker that keeps everything in memory and sends it what its description allows and what not: no
 /// server error and no answer that is not described may come back.
 ///
@@ -26,6 +35,8 @@ pub fn check(workspace: &Workspace, binary: &Path) -> Result<Counts, Failure> {
     };
     let work = std::env::temp_dir().join(format!("callboard-openapi-{}", std::process::id()));
     std::fs::create_dir_all(&work).context(work.display())?;
+    // Where the program looks for it by itself.
+    std::fs::write(work.join("schemathesis.toml"), SETTINGS).context(work.display())?;
     let broker = Broker::start(binary, &work.join("data"), &work.join("broker.log"), &[])?;
     let description = format!("http://{}/api/v1/openapi.json", broker.address());
     let outcome = Program::new(schemathesis)
