@@ -290,7 +290,7 @@ impl GroupActor {
         for (part, known) in self.parts.iter().zip(parts.iter()) {
             let end = part.next_offset();
             let unfinished = match &self.kind {
-                Kind::Partitioned(own) => own.unfinished(part.id, end),
+                Kind::Partitioned(own) => own.unfinished(part),
                 Kind::Shared(work) => work.unfinished(part.id, end),
             };
             known.set_unfinished(end, unfinished);

@@ -112,7 +112,7 @@ impl GroupActor {
         let partitions = self.parts.iter().map(|part| PartitionState {
             partition: part.id,
             position: own.group.committed(part.id),
-            unfinished: own.unfinished(part.id, part.next_offset()),
+            unfinished: own.unfinished(part),
             owner: label(part.id),
             leased: 0,
             waiting: 0,

@@ -58,11 +58,11 @@ impl Partitioned {
         )
     }
 
-    /// How many records up to `end` are not committed.
-    pub fn unfinished(&self, partition: PartitionId, end: Offset) -> u64 {
-        self.group
-            .committed(partition)
-            .map_or(end.0, |committed| end.since(committed))
+    /// How many records that are kept are not committed.
+    pub fn unfinished(&self, part: &PartitionRef) -> u64 {
+        let first = part.log().map_or(Offset::ZERO, |log| log.first_offset());
+        let committed = self.group.committed(part.id).unwrap_or_default();
+        part.next_offset().since(committed.max(first))
     }
 
     /// Writes what a replay must know.
