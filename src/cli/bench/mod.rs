@@ -88,6 +88,9 @@ enum What {
         /// Unanswered records of each
         #[arg(long, default_value_t = 256, value_parser = in_flight)]
         in_flight: usize,
+        /// How many partitions the topic has; records take them in turn
+        #[arg(long, default_value_t = 1, value_parser = sockets)]
+        partitions: usize,
         /// When records are answered
         #[arg(long, value_enum, value_delimiter = ',', default_value = "accepted")]
         ack: Vec<Ack>,
@@ -298,9 +301,13 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             common,
             publishers,
             in_flight,
+            partitions,
             ack,
             durability,
-        } => (common, ingests((publishers, in_flight), &ack, &durability)),
+        } => {
+            let shape = (publishers, in_flight, partitions);
+            (common, ingests(shape, &ack, &durability))
+        }
         What::Latency {
             common,
             subscribers,
@@ -384,7 +391,7 @@ fn fanouts(subscribers: &[usize], in_flight: &[usize]) -> Vec<Scenario> {
 }
 
 fn ingests(
-    (publishers, in_flight): (usize, usize),
+    (publishers, in_flight, partitions): (usize, usize, usize),
     acks: &[Ack],
     durabilities: &[Durability],
 ) -> Vec<Scenario> {
@@ -392,6 +399,7 @@ fn ingests(
         acks.iter().map(move |&ack| Scenario::Ingest {
             publishers,
             in_flight,
+            partitions,
             ack,
             durability,
         })
@@ -412,8 +420,8 @@ fn latencies(subscribers: &[usize], rate_per_s: u32, durabilities: &[Durability]
 
 fn all() -> Vec<Scenario> {
     let mut scenarios = fanouts(&[100, 1000], &[128, 1]);
-    scenarios.extend(ingests((4, 256), &[Ack::Accepted], &[Durability::Memory]));
-    scenarios.extend(ingests((4, 256), &[Ack::Durable], &[Durability::Fsync]));
+    scenarios.extend(ingests((4, 256, 1), &[Ack::Accepted], &[Durability::Memory]));
+    scenarios.extend(ingests((4, 256, 1), &[Ack::Durable], &[Durability::Fsync]));
     scenarios.extend(latencies(
         &[1, 10],
         1000,

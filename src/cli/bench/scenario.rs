@@ -82,6 +82,7 @@ pub(super) enum Scenario {
     Ingest {
         publishers: usize,
         in_flight: usize,
+        partitions: usize,
         ack: Ack,
         durability: Durability,
     },
@@ -176,13 +177,17 @@ impl Scenario {
             Self::Ingest {
                 publishers,
                 in_flight,
+                partitions,
                 ack,
                 durability,
-            } => format!(
-                "ingest, {publishers} x {in_flight} in flight, ack {}, {}",
-                ack.as_str(),
-                durability.as_str()
-            ),
+            } => {
+                let (ack, durability) = (ack.as_str(), durability.as_str());
+                let spread = match partitions {
+                    1 => String::new(),
+                    _ => format!("{partitions} partitions, "),
+                };
+                format!("ingest, {publishers} x {in_flight} in flight, {spread}ack {ack}, {durability}")
+            }
             Self::Latency {
                 subscribers,
                 rate_per_s,
@@ -233,6 +238,7 @@ impl Scenario {
             Self::Group { plan, durability, .. } => Some(Self::Ingest {
                 publishers: plan.publishers,
                 in_flight: plan.in_flight,
+                partitions: 1,
                 ack: Ack::for_durability(durability),
                 durability,
             }),
@@ -364,7 +370,7 @@ impl Scenario {
             }
         };
         let partitions = match *self {
-            Self::Group { partitions, .. } => partitions,
+            Self::Group { partitions, .. } | Self::Ingest { partitions, .. } => partitions,
             _ => 1,
         };
         declare(&server, partitions, self.durability().as_str())?;
