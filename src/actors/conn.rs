@@ -223,6 +223,26 @@ impl Conn {
         self.enqueue(bytes);
     }
 
+    /// Adds finished bytes to the outbox without trying the socket; true if nothing waited before them, so
+    /// that somebody has to call [`Self::flush_soon`].
+    pub fn push_soon(&self, bytes: Bytes) -> bool {
+        if bytes.is_empty() || self.phase.get() != Phase::Open {
+            return false;
+        }
+        let was_empty = self.outbox_bytes.get() == 0;
+        self.outbox_bytes.set(self.outbox_bytes.get() + bytes.len());
+        self.outbox.borrow_mut().push_back(bytes);
+        was_empty
+    }
+
+    /// Writes what [`Self::push_soon`] left, with what came behind it.
+    pub fn flush_soon(&self) {
+        self.flush();
+        if self.outbox_bytes.get() > 0 {
+            self.wake();
+        }
+    }
+
     /// Sends a Ping if nothing waits. A socket that takes it is alive; behind one that does not there is
     /// something waiting, or a peer that TCP itself gives up.
     pub fn ping(&self) {

@@ -240,7 +240,11 @@ impl GroupActor {
 
     /// The log takes nothing: who waits is told, and a new actor begins from what is kept.
     fn fail(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
-        log::error!("{} begins again from its log: {error}", self.label());
+        match error {
+            // It ends with the broker or with its topic.
+            StoreError::ShuttingDown | StoreError::Closed => self.sentinel.dismiss(),
+            error => log::error!("{} begins again from its log: {error}", self.label()),
+        }
         let refusal = refusal(error);
         let mut waiting = self.history.refused();
         waiting.append(&mut self.answers);

@@ -21,10 +21,12 @@ use std::{
 };
 
 use actix::prelude::*;
+use bytes::Bytes;
 use callboard_protocol::{
     Offset,
     server::{self, FollowedTopic, RecordResult, ServerFrame},
 };
+use mailbox::SendAnswers;
 
 use super::{
     Shared,
@@ -60,7 +62,12 @@ pub struct Hub {
     said_goodbye: Cell<bool>,
     /// Sessions that are not read from until less is in flight.
     starved: RefCell<Vec<Rc<Conn>>>,
+    /// Sessions whose answers go out when everything in the mailbox is done.
+    answered: RefCell<Vec<Rc<Conn>>>,
+    /// [`SendAnswers`] is in the mailbox already.
+    has_answers: Cell<bool>,
 }
+
 impl Hub {
     fn new(shared: Arc<Shared>, addr: Addr<HubActor>) -> Self {
         Self {
@@ -73,6 +80,8 @@ impl Hub {
             in_flight_bytes: Cell::new(0),
             said_goodbye: Cell::new(false),
             starved: RefCell::default(),
+            answered: RefCell::default(),
+            has_answers: Cell::new(false),
         }
     }
 
@@ -282,8 +291,26 @@ impl Hub {
                 (_, None) => {}
             }
         }
-        conn.push(frames.finish());
+        self.answer(&conn, frames.finish());
         self.close_if_settled(&conn);
+    }
+
+    /// Answers a session together with what else is in the mailbox for it: the answers of one flush come
+    /// from each partition that was in it, and one write for all costs a fraction.
+    pub(super) fn answer(&self, conn: &Rc<Conn>, bytes: Bytes) {
+        if conn.push_soon(bytes) {
+            self.answered.borrow_mut().push(conn.clone());
+        }
+        if !self.answered.borrow().is_empty() && !self.has_answers.replace(true) {
+            self.addr.do_send(SendAnswers);
+        }
+    }
+
+    fn send_answers(&self) {
+        self.has_answers.set(false);
+        for conn in self.answered.take() {
+            conn.flush_soon();
+        }
     }
 
     /// Tells a session that the broker shuts down.

@@ -10,7 +10,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use callboard_core::{
@@ -33,7 +33,7 @@ use super::{
         receipt::{GroupReceipt, News, SettledRequests, Whats},
     },
     hub::Hub,
-    plain::{Following, pump},
+    plain::{Following, Workplace, pump},
     wire::FrameBuffer,
 };
 
@@ -64,6 +64,8 @@ pub struct Membership {
     wish: RefCell<Wish>,
     /// What is read for a member of a partitioned group.
     following: Rc<Following>,
+    /// How many records of it are out, for the group to show.
+    out: Arc<AtomicU64>,
     /// Partitions that were revoked, and up to where they may still be committed.
     stopped: RefCell<BTreeMap<PartitionId, Offset>>,
     generation: Cell<Generation>,
@@ -85,12 +87,16 @@ enum Stage {
 impl Membership {
     /// Joins a group for a session. The answer comes as news.
     pub fn join(hub: &Rc<Hub>, conn: &Rc<Conn>, (topic, group): (Arc<Topic>, Arc<GroupRef>), wish: Wish) {
+        let out = Arc::new(AtomicU64::new(0));
         let following = Rc::new(Following {
             target: topic.name.as_str().into(),
             pattern: None,
             overflow: Overflow::Read,
             credit: Cell::new(Some(wish.credit)),
-            group: Some(group.name.clone()),
+            group: Some(Workplace {
+                name: group.name.clone(),
+                out: out.clone(),
+            }),
             parts: RefCell::default(),
             conn: conn.clone(),
             ended: Cell::new(false),
@@ -102,6 +108,7 @@ impl Membership {
             conn: conn.clone(),
             wish: RefCell::new(wish),
             following,
+            out,
             stopped: RefCell::default(),
             generation: Cell::new(Generation(0)),
             gauge: RefCell::default(),
@@ -125,6 +132,7 @@ impl Membership {
             exclusive: wish.exclusive,
             starts: wish.starts.clone(),
             gauge: self.gauge.borrow().clone(),
+            out: self.out.clone(),
         });
     }
 
@@ -328,7 +336,7 @@ impl Membership {
         let (out, until) = part
             .outstanding()
             .map_or((0, None), |out| (out.count(), out.until()));
-        self.following.add_credit(out, hub);
+        self.following.free(out, hub);
         until
     }
 
@@ -405,7 +413,7 @@ impl Membership {
                 freed += out.committed(*offset);
             }
         }
-        self.following.add_credit(freed, hub);
+        self.following.free(freed, hub);
     }
 }
 
@@ -453,7 +461,7 @@ impl Hub {
                     }
                 }
             }
-            conn.push(frames.finish());
+            self.answer(conn, frames.finish());
         }
         if let Some(membership) = membership
             && !settled.committed.is_empty()

@@ -8,7 +8,10 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,13 +55,21 @@ pub struct Following {
     /// Records that may still be given over all partitions.
     pub credit: Cell<Option<u64>>,
     /// The group, if it is a member's; such a one always reads from the log.
-    pub group: Option<GroupName>,
+    pub group: Option<Workplace>,
     /// Its partitions.
     pub parts: RefCell<Vec<Rc<PlainSubscription>>>,
     /// Whose it is.
     pub conn: Rc<Conn>,
     /// Ended; nothing more is sent.
     pub ended: Cell<bool>,
+}
+
+/// What the partitions of a member of a group have in common.
+pub struct Workplace {
+    /// The group.
+    pub name: GroupName,
+    /// How many records the member has been given and has not committed; the group shows it.
+    pub out: Arc<AtomicU64>,
 }
 
 /// A subscription on one partition.
@@ -114,7 +125,7 @@ impl PlainSubscription {
         }
         let share = following.group.as_ref().map(|group| {
             Box::new(Share {
-                prefix: MessagePrefix::for_group(&feed.topic.name, group, feed.part.id),
+                prefix: MessagePrefix::for_group(&feed.topic.name, &group.name, feed.part.id),
                 out: RefCell::default(),
             })
         });
@@ -318,6 +329,7 @@ impl PlainSubscription {
             if let Some(share) = &self.share {
                 let given = (before, encoded.next_offset);
                 share.out.borrow_mut().given(given, encoded.count);
+                self.following.count_out(encoded.count);
             }
             if encoded.next_offset > before {
                 self.with_credit(|state| state.advance(encoded.next_offset, encoded.count, end));
@@ -464,6 +476,20 @@ impl Following {
             }
         }
         pump(&self.conn, hub);
+    }
+
+    fn count_out(&self, given: u64) {
+        if let Some(workplace) = &self.group {
+            workplace.out.fetch_add(given, Ordering::Relaxed);
+        }
+    }
+
+    /// So many records that a member was given are no longer out, and others may take their place.
+    pub fn free(&self, count: u64, hub: &Rc<Hub>) {
+        if let Some(workplace) = &self.group {
+            workplace.out.fetch_sub(count, Ordering::Relaxed);
+        }
+        self.add_credit(count, hub);
     }
 
     /// Ends it: nothing more is sent.

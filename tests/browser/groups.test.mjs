@@ -193,7 +193,7 @@ test("snippets to join a group work as they stand", async () => {
   const snippets = await one.page.locator(".groups-none code").allInnerTexts();
   assert.equal(snippets.length, 2);
   const tab = await tabs.newPage();
-  await tab.goto(`${broker.url}/healthz`);
+  await tab.goto(broker.url);
   // In blocks of their own, because both name their socket `ws`.
   for (const text of snippets) await tab.evaluate(`{ ${text} }`);
   await one.page.getByRole("link", { name: "billing", exact: true }).waitFor();

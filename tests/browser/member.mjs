@@ -30,7 +30,7 @@ export class Member {
     const member = new Member();
     member.page = await context.newPage();
     member.page.setDefaultTimeout(10000);
-    await member.page.goto(`${url}/healthz`);
+    await member.page.goto(url);
     await member.page.evaluate(live, subscriptions);
     await member.until((count) => window.member.frames.filter((each) => each.type === "subscribed").length === count, subscriptions.length);
     return member;

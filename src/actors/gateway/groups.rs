@@ -64,9 +64,8 @@ pub struct MemberInfo {
     pub revoking: Vec<PartitionId>,
     /// Most records out at a time.
     pub credit: u64,
-    /// Records out; only of a shared group, the other's are counted where they are sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub out: Option<u64>,
+    /// Records out: leased, or given and not committed.
+    pub out: u64,
 }
 
 impl std::convert::From<MemberState> for MemberInfo {

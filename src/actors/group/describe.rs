@@ -1,6 +1,6 @@
 //! How a group is, for those who look at it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use actix::prelude::*;
 use callboard_core::group::Generation;
@@ -49,8 +49,8 @@ pub struct MemberState {
     pub revoking: Vec<PartitionId>,
     /// Most records out at a time.
     pub credit: u64,
-    /// Records out, as far as the group knows: those of a partitioned group are counted on its thread.
-    pub out: Option<u64>,
+    /// Records out.
+    pub out: u64,
 }
 
 /// One partition of a group as it is just now.
@@ -102,7 +102,7 @@ impl GroupActor {
                 partitions: known.partitions.clone(),
                 revoking: known.revoking.clone(),
                 credit: member.credit,
-                out: None,
+                out: member.out.load(Ordering::Relaxed),
             })
         });
         let label = |partition| {
@@ -136,7 +136,7 @@ impl GroupActor {
                 partitions: Vec::new(),
                 revoking: Vec::new(),
                 credit: known.credit,
-                out: Some(known.out),
+                out: known.out,
             })
         });
         let partitions = self.parts.iter().map(|part| PartitionState {

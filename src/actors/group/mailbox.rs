@@ -1,6 +1,9 @@
 //! What a group is told: by its members' threads, by its topic, by the store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -62,6 +65,8 @@ pub struct Join {
     pub starts: BTreeMap<PartitionId, Offset>,
     /// What waits for it on its way.
     pub gauge: Arc<Gauge>,
+    /// Records of a partitioned group that it has been given and has not committed, counted on its thread.
+    pub out: Arc<AtomicU64>,
 }
 
 /// How a member goes.

@@ -1,6 +1,6 @@
 //! The members of a group, and how to reach them.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use actix::Addr;
 use callboard_core::group::MemberId;
@@ -36,6 +36,8 @@ pub struct Member {
     pub credit: u64,
     /// What waits for it on its way.
     pub gauge: Arc<Gauge>,
+    /// Records of a partitioned group that it has been given and has not committed.
+    pub out: Arc<AtomicU64>,
     /// Records for it that go out with this turn.
     pub frames: Option<FrameBuffer>,
 }
@@ -65,6 +67,7 @@ impl Members {
             format: join.format,
             credit: join.credit,
             gauge: join.gauge.clone(),
+            out: join.out.clone(),
             frames: None,
         };
         match self.0.binary_search_by_key(&member.id, |known| known.id) {

@@ -6,7 +6,7 @@ use callboard_core::{
     group::{Event, GroupError, Join as CoreJoin, PartitionedGroup, Timing},
     group_log::{Entry, EntryWriter},
 };
-use callboard_protocol::{Offset, PartitionId, Timestamp};
+use callboard_protocol::{Offset, Timestamp};
 
 use super::{
     GroupActor, Kind, group_refusal,

@@ -93,6 +93,19 @@ impl Handler<Settle> for HubActor {
     }
 }
 
+/// Everything that was in the mailbox before is done: its answers go out.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SendAnswers;
+
+impl Handler<SendAnswers> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, _: SendAnswers, _: &mut Self::Context) {
+        self.0.send_answers();
+    }
+}
+
 impl Handler<GroupNews> for HubActor {
     type Result = ();
 
