@@ -2,7 +2,7 @@
 
 pub mod groups;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix::prelude::*;
 use callboard_core::topic::TopicConfig;
@@ -240,6 +240,8 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
     /// What comes in, over all partitions.
     pub rates: super::directory::Rates,
+    /// Its groups, by name, and how many records each has not finished.
+    pub lag: BTreeMap<String, u64>,
     /// Its configuration.
     pub config: TopicConfig,
 }
@@ -285,8 +287,27 @@ pub fn describe(topic: &Topic) -> TopicInfo {
         epoch: topic.epoch.to_string(),
         partitions,
         rates,
+        lag: lag(topic),
         config: TopicConfig::clone(&topic.config()),
     }
+}
+
+/// How many records each group of a topic has not finished, by its name.
+pub fn lag(topic: &Topic) -> BTreeMap<String, u64> {
+    let mut lag: BTreeMap<String, u64> = topic
+        .groups()
+        .iter()
+        .map(|group| (group.name.to_string(), 0))
+        .collect();
+    for part in topic.partitions().iter() {
+        let (next, first) = (part.next_offset(), part.log().map(|log| log.first_offset()));
+        let kept = next.since(first.unwrap_or(next));
+        for share in part.groups().iter() {
+            // What retention has removed nobody will finish.
+            *lag.entry(share.group.name.to_string()).or_default() += share.unfinished(next).min(kept);
+        }
+    }
+    lag
 }
 
 /// Stops the actors: sessions are told, then the store settles and flushes what it was given.

@@ -3,6 +3,7 @@
 //! Everything is read when it is asked for; nothing here is on a record's way.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -91,6 +92,7 @@ struct TopicNumbers {
     records: u64,
     bytes: u64,
     kept_bytes: u64,
+    lag: BTreeMap<String, u64>,
 }
 
 impl Snapshot {
@@ -102,6 +104,7 @@ impl Snapshot {
                 records: 0,
                 bytes: 0,
                 kept_bytes: 0,
+                lag: gateway::lag(topic),
             };
             for part in topic.partitions().iter() {
                 let (records, bytes) = part.meter.totals();
@@ -197,6 +200,7 @@ impl Snapshot {
         series.gauge("callboard_kept_bytes", "Bytes of records that are kept", kept)?;
         if topics.len() <= TOPICS_MAX {
             by_topic(series, &topics)?;
+            by_group(series, &topics)?;
         }
         Ok(())
     }
@@ -231,6 +235,25 @@ fn by_topic(series: &mut Series<'_>, topics: &[TopicNumbers]) -> fmt::Result {
     each("callboard_topic_kept_bytes", help, MetricType::Gauge, |topic| {
         topic.kept_bytes
     })
+}
+
+fn by_group(series: &mut Series<'_>, topics: &[TopicNumbers]) -> fmt::Result {
+    let help = "Records that a group has not finished";
+    series.family(
+        "callboard_group_lag_records",
+        help,
+        MetricType::Gauge,
+        |encoder| {
+            for topic in topics {
+                for (group, lag) in &topic.lag {
+                    let labels = [("topic", topic.name.as_str()), ("group", group)];
+                    let encoder = encoder.encode_family(&labels)?;
+                    ConstGauge::new(*lag as f64).encode(encoder)?;
+                }
+            }
+            Ok(())
+        },
+    )
 }
 
 impl Collector for Snapshot {

@@ -78,6 +78,26 @@ fn group_that_is_not_there_is_missing() {
 }
 
 #[test]
+fn topic_and_metrics_say_what_its_groups_have_not_finished() {
+    let broker = orders();
+    let lag = |broker: &Broker| broker.get("/api/v1/topics/orders").expect(200)["lag"].clone();
+    assert_eq!(lag(&broker), json!({}));
+    let mut member = billing(&broker);
+    until("the lag is shown", || {
+        (lag(&broker) == json!({"billing": 4})).then_some(())
+    });
+    hear_messages(&mut member, 4);
+    member.send(r#"{"type":"commit","id":2,"topic":"orders","group":"billing","offsets":{"0":2}}"#);
+    hear(&mut member, "ok");
+    until("the commit is shown", || {
+        (lag(&broker) == json!({"billing": 2})).then_some(())
+    });
+    let metrics = broker.get("/metrics").text().to_owned();
+    let series = "callboard_group_lag_records{topic=\"orders\",group=\"billing\"} 2.0";
+    assert!(metrics.contains(series), "{metrics}");
+}
+
+#[test]
 fn group_shows_its_members_its_position_and_its_lag() {
     let broker = orders();
     let mut member = billing(&broker);
