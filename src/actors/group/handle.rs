@@ -188,9 +188,11 @@ impl Gauge {
         !self.is_full.load(Atomic::SeqCst) && self.queued_bytes.load(Atomic::SeqCst) < OUTBOX_BYTES_MAX
     }
 
-    /// The group sends so many bytes.
+    /// The group sends so many bytes. If that is as much as may wait, the group will be told when it is taken:
+    /// nothing else may make it look again before the member acks, and that may wait for what is still to come.
     pub fn sent(&self, bytes: usize) {
         self.queued_bytes.fetch_add(bytes, Atomic::SeqCst);
+        self.may_send();
     }
 
     /// The member's thread took so many bytes, and its outbox has room or not. Whether the group must be told.
