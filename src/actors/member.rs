@@ -200,11 +200,9 @@ impl Membership {
             .or_else(|| self.stopped.borrow().get(&partition).copied())
     }
 
-    /// Gives partitions back.
-    pub fn release(&self, hub: &Rc<Hub>, id: Option<FrameId>, partitions: Vec<PartitionId>) {
-        for partition in &partitions {
-            self.stop(hub, *partition);
-        }
+    /// Gives partitions back. They are delivered until the group takes them: it refuses all of them if one is not
+    /// held, and then nothing must have changed.
+    pub fn release(&self, hub: &Hub, id: Option<FrameId>, partitions: Vec<PartitionId>) {
         let bytes = partitions.len() * size_of::<PartitionId>();
         self.group.tell(Release {
             member: self.member(),
