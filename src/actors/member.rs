@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use actix::Addr;
 use callboard_core::{
     group::{Exclusive, Generation, MemberId},
     subscription::Overflow,
@@ -28,6 +29,7 @@ use super::{
     conn::Conn,
     directory::Topic,
     group::{
+        GroupActor,
         handle::{Gauge, GroupRef, MemberKey},
         mailbox::{AddCredit, Commit, Going, Join, Leave, Release, Settle, SettleRequest, Stopped},
         receipt::{GroupReceipt, News, SettledRequests, Whats},
@@ -61,6 +63,8 @@ pub struct Membership {
     conn: Rc<Conn>,
     /// Changes when it joins the group's next actor.
     key: RefCell<MemberKey>,
+    /// The group's actor that it has asked to join.
+    asked: RefCell<Option<Addr<GroupActor>>>,
     wish: RefCell<Wish>,
     /// What is read for a member of a partitioned group.
     following: Rc<Following>,
@@ -103,6 +107,7 @@ impl Membership {
         });
         let membership = Rc::new(Self {
             key: RefCell::new(next_key(hub, conn)),
+            asked: RefCell::default(),
             group,
             topic,
             conn: conn.clone(),
@@ -120,7 +125,7 @@ impl Membership {
 
     fn ask(&self, hub: &Hub) {
         let wish = self.wish.borrow();
-        self.group.tell(Join {
+        let join = Join {
             key: self.key.borrow().clone(),
             hub: hub.addr.clone(),
             conn: self.conn.id,
@@ -133,7 +138,18 @@ impl Membership {
             starts: wish.starts.clone(),
             gauge: self.gauge.borrow().clone(),
             out: self.out.clone(),
-        });
+        };
+        let addr = self.group.addr();
+        if let Some(addr) = &addr {
+            addr.do_send(join);
+        }
+        *self.asked.borrow_mut() = addr;
+    }
+
+    /// Whether the group's present actor knows of it: one that came while the group was starting again has
+    /// asked that actor already, and must not be two members.
+    fn has_asked_latest(&self) -> bool {
+        *self.asked.borrow() == self.group.addr()
     }
 
     /// Whether it is in this group of this topic.
@@ -507,7 +523,7 @@ impl Hub {
         for conn in self.conns() {
             let memberships = conn.memberships.borrow().clone();
             for membership in memberships {
-                if Arc::ptr_eq(&membership.group, group) {
+                if Arc::ptr_eq(&membership.group, group) && !membership.has_asked_latest() {
                     membership.join_again(self);
                 }
             }

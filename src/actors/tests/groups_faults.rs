@@ -1,13 +1,48 @@
 //! Faults of groups that were found once and must not come back.
 
-use serde_json::json;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 
 use super::{
     Running,
-    groups::{join, next_of, publish},
+    failing::FailingStore,
+    groups::{group, join, next_of, publish},
     sessions::create,
-    waits::Talker,
+    waits::{Talker, until},
 };
+use crate::actors::{gateway, partition::InjectPanic};
+
+/// What the first session of the broker is subscribed to.
+async fn subscriptions(broker: &Running) -> Vec<String> {
+    let sessions = gateway::sessions(&broker.shared).await;
+    sessions
+        .into_iter()
+        .flat_map(|session| session.subscriptions)
+        .collect()
+}
+
+async fn subscriptions_until(broker: &Running, count: usize) {
+    let wait = async {
+        while subscriptions(broker).await.len() != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, wait).await.unwrap();
+}
+
+/// The group's actor dies, and the next one waits for its log.
+async fn restart_held(broker: &Running, store: &FailingStore) {
+    let died = group(broker, "jobs", "crew").addr().unwrap();
+    store.hold_opens();
+    died.do_send(InjectPanic);
+    until(|| store.held_opens() > 0).await;
+    assert_ne!(group(broker, "jobs", "crew").addr().unwrap(), died);
+}
+
+fn unsubscribe(id: u64) -> Value {
+    json!({"type": "unsubscribe", "id": id, "topic": "jobs", "group": "crew"})
+}
 
 #[actix_rt::test]
 async fn member_whose_records_fill_a_buffer_gets_the_rest_of_its_credit() {
@@ -39,4 +74,31 @@ async fn refused_release_leaves_what_is_held_as_it_was() {
     let mut publisher = Talker::connect(&broker).await;
     publish(&mut publisher, 0..1).await;
     assert_eq!(next_of(&mut member, "message").await["offset"], 0);
+}
+
+#[actix_rt::test]
+async fn member_that_comes_while_its_group_starts_again_is_one_member() {
+    let store = Arc::new(FailingStore::default());
+    let broker = Running::start_on(store.clone(), true).await;
+    create(&broker, "jobs", json!({})).await;
+    let mut first = Talker::connect(&broker).await;
+    first.ask(join(1, "shared")).await;
+    first.ask(unsubscribe(2)).await;
+    subscriptions_until(&broker, 0).await;
+    restart_held(&broker, &store).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.say(join(1, "shared")).await;
+    subscriptions_until(&broker, 1).await;
+    store.open_held();
+    assert_eq!(worker.answer(1).await["type"], "subscribed");
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..8).await;
+    for _ in 0..8 {
+        next_of(&mut worker, "message").await;
+    }
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    let crew = gateway::groups::group(&broker.shared, &topic, "crew")
+        .await
+        .unwrap();
+    assert_eq!(crew.members.len(), 1);
 }
