@@ -353,7 +353,7 @@ impl GroupActor {
         }
     }
 
-    fn leave(&mut self, Leave { member, going, id }: Leave) {
+    fn leave(&mut self, Leave { member, going }: Leave) {
         let now = clock::now();
         let mut leases = 0;
         match &mut self.kind {
@@ -366,8 +366,9 @@ impl GroupActor {
             }
             Kind::Shared(work) => work.group.leave(now, member),
         }
-        if let (Some(id), Some(known)) = (id, self.members.get(member)) {
-            known.tell(&mut self.outgoing, Whats::Left(id, leases));
+        // Whose socket is gone hears nothing.
+        if let Some(known) = self.members.get(member).filter(|_| going != Going::Lost) {
+            known.tell(&mut self.outgoing, Whats::Left(leases));
         }
         // A named one that is lost keeps its place for a while, one that retires as long as it has leases.
         if going == Going::Left || (going == Going::Retired && leases == 0) {

@@ -75,6 +75,8 @@ pub struct Membership {
     generation: Cell<Generation>,
     gauge: RefCell<Arc<Gauge>>,
     stage: Cell<Stage>,
+    /// The frame that asked to leave, and its id, until it is answered.
+    leaving: RefCell<Option<Option<FrameId>>>,
 }
 
 /// Where a membership is in its life.
@@ -118,6 +120,7 @@ impl Membership {
             generation: Cell::new(Generation(0)),
             gauge: RefCell::default(),
             stage: Cell::new(Stage::Here),
+            leaving: RefCell::default(),
         });
         conn.memberships.borrow_mut().push(membership.clone());
         membership.ask(hub);
@@ -253,20 +256,28 @@ impl Membership {
     /// Leaves at the client's wish; the group answers when nothing more is on its way.
     pub fn unsubscribe(&self, hub: &Rc<Hub>, id: Option<FrameId>) {
         self.stage.set(Stage::Leaving);
+        *self.leaving.borrow_mut() = Some(id);
         self.following.end(hub);
         let going = match self.group.mode {
             GroupMode::Partitioned => Going::Left,
             GroupMode::Shared => Going::Retired,
         };
-        let (member, id) = (self.member(), Some(id));
-        self.group.tell(Leave { member, going, id });
+        let member = self.member();
+        self.group.tell(Leave { member, going });
+    }
+
+    /// Says that it has left, however it came to that: the group may not know it any more.
+    fn answer_leaving(&self) {
+        if let Some(Some(id)) = self.leaving.take() {
+            self.conn.reply(|buffer| ServerFrame::Ok { id: &id }.push(buffer));
+        }
     }
 
     /// Leaves because its session ends.
     fn end(&self, hub: &Rc<Hub>, going: Going) {
         self.following.end(hub);
-        let (member, id) = (self.member(), None);
-        self.group.tell(Leave { member, going, id });
+        let member = self.member();
+        self.group.tell(Leave { member, going });
     }
 
     /// Takes in what the group says.
@@ -278,6 +289,7 @@ impl Membership {
                 let id = self.wish.borrow_mut().id.take();
                 self.conn
                     .reply(|buffer| server::error(buffer, id.as_ref(), &refusal, None));
+                self.answer_leaving();
             }
             Whats::Assigned(generation, offsets) => self.assigned(hub, generation, &offsets),
             Whats::Revoked(generation, partitions, grace_ms) => {
@@ -290,14 +302,12 @@ impl Membership {
                     self.group.wake();
                 }
             }
-            Whats::Left(id, leases) => {
+            Whats::Left(leases) => {
                 self.stage.set(Stage::Retired);
                 if leases == 0 {
                     self.remove();
                 }
-                if let Some(id) = &id {
-                    self.conn.reply(|buffer| ServerFrame::Ok { id }.push(buffer));
-                }
+                self.answer_leaving();
             }
             Whats::Ended(reason) => self.ended(hub, reason),
             // For the session; the hub has taken it.
@@ -378,6 +388,9 @@ impl Membership {
     fn ended(&self, hub: &Rc<Hub>, reason: &str) {
         self.following.end(hub);
         self.remove();
+        if self.stage.get() != Stage::Here {
+            return self.answer_leaving();
+        }
         let group = self.group.name.clone();
         let frame = ServerFrame::Unsubscribed {
             topic: self.topic.name.as_str(),
@@ -400,7 +413,8 @@ impl Membership {
     /// settled any more, and what was read for it begins again from what is committed.
     fn join_again(&self, hub: &Rc<Hub>) {
         if self.stage.get() != Stage::Here {
-            return self.remove();
+            self.remove();
+            return self.answer_leaving();
         }
         let held: Vec<PartitionId> = self
             .following

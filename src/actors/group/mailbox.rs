@@ -88,8 +88,6 @@ pub struct Leave {
     pub member: MemberId,
     /// How.
     pub going: Going,
-    /// The frame that asked for it, if one did, and its id.
-    pub id: Option<Option<FrameId>>,
 }
 
 /// A member's thread delivers no more of a revoked partition.

@@ -32,7 +32,7 @@ pub enum Whats {
     /// It is not let in.
     Denied(Refusal),
     /// It is out as it asked, and nothing more comes. It may settle so many leases until they end.
-    Left(Option<FrameId>, u64),
+    Left(u64),
     /// It gained partitions, to be read from these offsets.
     Assigned(Generation, BTreeMap<PartitionId, Offset>),
     /// It lost partitions; commits are taken for so many milliseconds.

@@ -102,3 +102,17 @@ async fn member_that_comes_while_its_group_starts_again_is_one_member() {
         .unwrap();
     assert_eq!(crew.members.len(), 1);
 }
+
+#[actix_rt::test]
+async fn member_that_leaves_while_its_group_starts_again_is_answered() {
+    let store = Arc::new(FailingStore::default());
+    let broker = Running::start_on(store.clone(), true).await;
+    create(&broker, "jobs", json!({})).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    restart_held(&broker, &store).await;
+    worker.say(unsubscribe(2)).await;
+    worker.said().await;
+    store.open_held();
+    assert_eq!(worker.answer(2).await["type"], "ok");
+}
