@@ -60,6 +60,8 @@ pub struct GroupActor {
     parts: Arc<[Arc<PartitionRef>]>,
     kind: Kind,
     members: Members,
+    /// Those that have unsubscribed and had leases left then.
+    retired: Vec<MemberId>,
     history: History,
     entries: EntryWriter,
     /// What is said when the entries of this turn are committed.
@@ -110,6 +112,7 @@ impl GroupActor {
             group,
             kind,
             members: Members::default(),
+            retired: Vec::new(),
             entries: EntryWriter::new(),
             answers: Vec::new(),
             outgoing: Outgoing::default(),
@@ -200,7 +203,10 @@ impl GroupActor {
                 own.group.tick(now);
                 self.take_events();
             }
-            Kind::Shared(_) => self.hand_out(now, ctx),
+            Kind::Shared(_) => {
+                self.hand_out(now, ctx);
+                self.forget_retired();
+            }
         }
         if let Err(error) = self.keep() {
             self.fail(&error, ctx);
@@ -370,19 +376,30 @@ impl GroupActor {
         if let Some(known) = self.members.get(member).filter(|_| going != Going::Lost) {
             known.tell(&mut self.outgoing, Whats::Left(leases));
         }
-        // A named one that is lost keeps its place for a while, one that retires as long as it has leases.
-        if going == Going::Left || (going == Going::Retired && leases == 0) {
-            self.members.remove(member);
+        match (going, &self.kind) {
+            (Going::Retired, _) if leases > 0 => self.retired.push(member),
+            // A named one keeps its place for a while.
+            (Going::Lost, Kind::Partitioned(_)) => self.forget_gone(),
+            _ => drop(self.members.remove(member)),
         }
-        self.forget_gone();
+    }
+
+    /// Forgets members that have retired and whose last lease has ended, and has their threads do so as well.
+    fn forget_retired(&mut self) {
+        let Kind::Shared(work) = &self.kind else { return };
+        for id in self.retired.extract_if(.., |id| !work.group.has_member(*id)) {
+            if let Some(member) = self.members.remove(id) {
+                member.tell(&mut self.outgoing, Whats::Left(0));
+            }
+        }
     }
 
     /// Forgets members that core knows no more.
     fn forget_gone(&mut self) {
-        let mut known: Vec<MemberId> = match &self.kind {
-            Kind::Partitioned(own) => own.group.members().map(|known| known.member).collect(),
-            Kind::Shared(work) => work.group.members().map(|known| known.member).collect(),
+        let Kind::Partitioned(own) = &self.kind else {
+            return;
         };
+        let mut known: Vec<MemberId> = own.group.members().map(|known| known.member).collect();
         known.sort_unstable();
         self.members
             .retain(|member| known.binary_search(&member.id).is_ok());

@@ -116,3 +116,19 @@ async fn member_that_leaves_while_its_group_starts_again_is_answered() {
     store.open_held();
     assert_eq!(worker.answer(2).await["type"], "ok");
 }
+
+#[actix_rt::test]
+async fn worker_that_has_settled_what_it_had_when_it_left_is_forgotten() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..1).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    let message = next_of(&mut worker, "message").await;
+    assert_eq!(worker.ask(unsubscribe(2)).await["type"], "ok");
+    assert_eq!(subscriptions(&broker).await.len(), 1);
+    let ack = json!({"type": "ack", "id": 3, "deliveries": [message["delivery"]]});
+    assert_eq!(worker.ask(ack).await["type"], "ok");
+    subscriptions_until(&broker, 0).await;
+}
