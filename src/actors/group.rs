@@ -251,7 +251,12 @@ impl GroupActor {
             StoreError::ShuttingDown | StoreError::Closed => self.sentinel.dismiss(),
             error => log::error!("{} begins again from its log: {error}", self.label()),
         }
-        let refusal = refusal(error);
+        self.refuse_waiting(&refusal(error));
+        ctx.stop();
+    }
+
+    /// Tells everybody who waits for an answer that nothing comes of it.
+    fn refuse_waiting(&mut self, refusal: &Refusal) {
         let mut waiting = self.history.refused();
         waiting.append(&mut self.answers);
         for answer in waiting {
@@ -271,7 +276,6 @@ impl GroupActor {
                 Answer::Caller(caller) => drop(caller.send(Err(refusal.clone()))),
             }
         }
-        ctx.stop();
     }
 
     /// Says what depended on entries that are committed now.
@@ -407,9 +411,7 @@ impl GroupActor {
 
     fn close(&mut self, reason: &'static str, ctx: &mut Context<Self>) {
         self.sentinel.dismiss();
-        for member in self.members.iter() {
-            member.tell(&mut self.outgoing, Whats::Ended(reason));
-        }
+        self.refuse_waiting(&receipt::ended(reason));
         self.outgoing.send();
         ctx.stop();
     }

@@ -32,7 +32,7 @@ use super::{
         GroupActor,
         handle::{Gauge, GroupRef, MemberKey},
         mailbox::{AddCredit, Commit, Going, Join, Leave, Release, Settle, SettleRequest, Stopped},
-        receipt::{GroupReceipt, News, SettledRequests, Whats},
+        receipt::{self, GroupReceipt, News, SettledRequests, Whats},
     },
     hub::Hub,
     plain::{Following, Workplace, pump},
@@ -123,7 +123,11 @@ impl Membership {
             leaving: RefCell::default(),
         });
         conn.memberships.borrow_mut().push(membership.clone());
-        membership.ask(hub);
+        match membership.group.ended() {
+            // Between its being found and this.
+            Some(reason) => membership.ended(hub, reason),
+            None => membership.ask(hub),
+        }
     }
 
     fn ask(&self, hub: &Hub) {
@@ -309,7 +313,7 @@ impl Membership {
                 }
                 self.answer_leaving();
             }
-            Whats::Ended(reason) => self.ended(hub, reason),
+            Whats::Replaced => self.ended(hub, "replaced"),
             // For the session; the hub has taken it.
             Whats::Settled(_) => {}
         }
@@ -388,7 +392,13 @@ impl Membership {
     fn ended(&self, hub: &Rc<Hub>, reason: &str) {
         self.following.end(hub);
         self.remove();
-        if self.stage.get() != Stage::Here {
+        let joining = self.wish.borrow_mut().id.take();
+        if let Some(id) = &joining {
+            let refusal = receipt::ended(reason);
+            self.conn
+                .reply(|buffer| server::error(buffer, Some(id), &refusal, None));
+        }
+        if self.stage.get() != Stage::Here || joining.is_some() {
             return self.answer_leaving();
         }
         let group = self.group.name.clone();
@@ -413,8 +423,7 @@ impl Membership {
     /// settled any more, and what was read for it begins again from what is committed.
     fn join_again(&self, hub: &Rc<Hub>) {
         if self.stage.get() != Stage::Here {
-            self.remove();
-            return self.answer_leaving();
+            return self.ended(hub, "left");
         }
         let held: Vec<PartitionId> = self
             .following
@@ -528,6 +537,18 @@ impl Hub {
             for membership in conn.memberships.take() {
                 membership.end(self, Going::Left);
                 membership.ended(self, "member_timeout");
+            }
+        }
+    }
+
+    /// A group is gone: its members of this thread are out.
+    pub(super) fn group_ended(self: &Rc<Self>, group: &Arc<GroupRef>, reason: &str) {
+        for conn in self.conns() {
+            let memberships = conn.memberships.borrow().clone();
+            for membership in memberships {
+                if Arc::ptr_eq(&membership.group, group) {
+                    membership.ended(self, reason);
+                }
             }
         }
     }

@@ -183,7 +183,7 @@ pub struct TopicMoved;
 #[rtype(result = "()")]
 pub struct Adopt(pub Addr<TopicActor>);
 
-/// The group or its topic was deleted: members are told the reason, and it ends.
+/// The group or its topic was deleted: who waits for an answer is told the reason, and it ends.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseGroup(pub &'static str);

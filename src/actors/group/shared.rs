@@ -212,10 +212,8 @@ impl GroupActor {
             return;
         };
         let now = clock::now();
-        let index = self
-            .members
-            .get(member)
-            .map_or(0, |member| u64::from(member.index));
+        // Of the one who asks, because the group may not know it any more.
+        let index = u64::from(receipt.index());
         let mut replies = Vec::new();
         let mut deliveries = deliveries.into_iter();
         for request in requests {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Running,
-    failing::FailingStore,
+    failing::{FailingStore, Mode},
     groups::{group, join, next_of, publish},
     sessions::create,
     waits::{Talker, until},
@@ -131,4 +131,66 @@ async fn worker_that_has_settled_what_it_had_when_it_left_is_forgotten() {
     let ack = json!({"type": "ack", "id": 3, "deliveries": [message["delivery"]]});
     assert_eq!(worker.ask(ack).await["type"], "ok");
     subscriptions_until(&broker, 0).await;
+}
+
+#[actix_rt::test]
+async fn members_of_a_dead_group_hear_that_it_is_deleted() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    let crew = group(&broker, "jobs", "crew");
+    crew.addr().unwrap().do_send(InjectPanic);
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    gateway::groups::delete_group(&broker.shared, &topic, "crew")
+        .await
+        .unwrap();
+    assert_eq!(
+        next_of(&mut worker, "unsubscribed").await["reason"],
+        "group_deleted"
+    );
+    assert_eq!(worker.ask(join(2, "partitioned")).await["type"], "subscribed");
+}
+
+#[actix_rt::test]
+async fn subscribe_to_a_group_that_is_deleted_meanwhile_is_answered() {
+    let store = Arc::new(FailingStore::default());
+    let broker = Running::start_on(store.clone(), true).await;
+    create(&broker, "jobs", json!({})).await;
+    let mut first = Talker::connect(&broker).await;
+    first.ask(join(1, "shared")).await;
+    first.ask(unsubscribe(2)).await;
+    subscriptions_until(&broker, 0).await;
+    restart_held(&broker, &store).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.say(join(1, "shared")).await;
+    subscriptions_until(&broker, 1).await;
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    gateway::groups::delete_group(&broker.shared, &topic, "crew")
+        .await
+        .unwrap();
+    assert_eq!(worker.answer(1).await["code"], "not_subscribed");
+    store.open_held();
+    assert_eq!(worker.ask(join(2, "partitioned")).await["type"], "subscribed");
+}
+
+#[actix_rt::test]
+async fn ack_that_waits_when_its_group_is_deleted_is_told_why() {
+    let store = Arc::new(FailingStore::default());
+    let broker = Running::start_on(store.clone(), true).await;
+    create(&broker, "jobs", json!({})).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..1).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    let message = next_of(&mut worker, "message").await;
+    store.set(Mode::Hold);
+    let ack = json!({"type": "ack", "id": 2, "deliveries": [message["delivery"]]});
+    worker.say(ack).await;
+    until(|| store.held() > 0).await;
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    gateway::groups::delete_group(&broker.shared, &topic, "crew")
+        .await
+        .unwrap();
+    assert_eq!(worker.answer(2).await["code"], "not_subscribed");
 }
