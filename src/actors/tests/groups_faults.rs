@@ -194,3 +194,26 @@ async fn ack_that_waits_when_its_group_is_deleted_is_told_why() {
         .unwrap();
     assert_eq!(worker.answer(2).await["code"], "not_subscribed");
 }
+
+#[actix_rt::test]
+async fn reason_as_long_as_a_frame_does_not_keep_a_record_from_the_dead_letters() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..1).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    let message = next_of(&mut worker, "message").await;
+    let reason = "\u{e9}".repeat((1 << 19) - 60);
+    let nack = json!({"type": "nack", "id": 2, "deliveries": [message["delivery"]], "dead_letter": true, "reason": reason});
+    assert_eq!(worker.ask(nack).await["type"], "ok");
+    let stored = || {
+        let letters = broker.shared.directory.get("jobs.crew.dlq");
+        letters.is_some_and(|letters| letters.partitions()[0].next_offset().0 == 1)
+    };
+    until(stored).await;
+    let page = json!({"type": "fetch", "id": 3, "topic": "jobs.crew.dlq", "partition": 0, "offset": 0});
+    let page = worker.ask(page).await;
+    let kept = &page["messages"][0]["headers"]["callboard-reason"];
+    assert_eq!(*kept, "\u{e9}".repeat(2048));
+}
