@@ -60,6 +60,8 @@ pub struct GroupActor {
     parts: Arc<[Arc<PartitionRef>]>,
     kind: Kind,
     members: Members,
+    /// Those that have unsubscribed and had leases left then.
+    retired: Vec<MemberId>,
     history: History,
     entries: EntryWriter,
     /// What is said when the entries of this turn are committed.
@@ -110,6 +112,7 @@ impl GroupActor {
             group,
             kind,
             members: Members::default(),
+            retired: Vec::new(),
             entries: EntryWriter::new(),
             answers: Vec::new(),
             outgoing: Outgoing::default(),
@@ -200,7 +203,10 @@ impl GroupActor {
                 own.group.tick(now);
                 self.take_events();
             }
-            Kind::Shared(_) => self.hand_out(now, ctx),
+            Kind::Shared(_) => {
+                self.hand_out(now, ctx);
+                self.forget_retired();
+            }
         }
         if let Err(error) = self.keep() {
             self.fail(&error, ctx);
@@ -245,7 +251,12 @@ impl GroupActor {
             StoreError::ShuttingDown | StoreError::Closed => self.sentinel.dismiss(),
             error => log::error!("{} begins again from its log: {error}", self.label()),
         }
-        let refusal = refusal(error);
+        self.refuse_waiting(&refusal(error));
+        ctx.stop();
+    }
+
+    /// Tells everybody who waits for an answer that nothing comes of it.
+    fn refuse_waiting(&mut self, refusal: &Refusal) {
         let mut waiting = self.history.refused();
         waiting.append(&mut self.answers);
         for answer in waiting {
@@ -265,7 +276,6 @@ impl GroupActor {
                 Answer::Caller(caller) => drop(caller.send(Err(refusal.clone()))),
             }
         }
-        ctx.stop();
     }
 
     /// Says what depended on entries that are committed now.
@@ -353,7 +363,7 @@ impl GroupActor {
         }
     }
 
-    fn leave(&mut self, Leave { member, going, id }: Leave) {
+    fn leave(&mut self, Leave { member, going }: Leave) {
         let now = clock::now();
         let mut leases = 0;
         match &mut self.kind {
@@ -366,22 +376,34 @@ impl GroupActor {
             }
             Kind::Shared(work) => work.group.leave(now, member),
         }
-        if let (Some(id), Some(known)) = (id, self.members.get(member)) {
-            known.tell(&mut self.outgoing, Whats::Left(id, leases));
+        // Whose socket is gone hears nothing.
+        if let Some(known) = self.members.get(member).filter(|_| going != Going::Lost) {
+            known.tell(&mut self.outgoing, Whats::Left(leases));
         }
-        // A named one that is lost keeps its place for a while, one that retires as long as it has leases.
-        if going == Going::Left || (going == Going::Retired && leases == 0) {
-            self.members.remove(member);
+        match (going, &self.kind) {
+            (Going::Retired, _) if leases > 0 => self.retired.push(member),
+            // A named one keeps its place for a while.
+            (Going::Lost, Kind::Partitioned(_)) => self.forget_gone(),
+            _ => drop(self.members.remove(member)),
         }
-        self.forget_gone();
+    }
+
+    /// Forgets members that have retired and whose last lease has ended, and has their threads do so as well.
+    fn forget_retired(&mut self) {
+        let Kind::Shared(work) = &self.kind else { return };
+        for id in self.retired.extract_if(.., |id| !work.group.has_member(*id)) {
+            if let Some(member) = self.members.remove(id) {
+                member.tell(&mut self.outgoing, Whats::Left(0));
+            }
+        }
     }
 
     /// Forgets members that core knows no more.
     fn forget_gone(&mut self) {
-        let mut known: Vec<MemberId> = match &self.kind {
-            Kind::Partitioned(own) => own.group.members().map(|known| known.member).collect(),
-            Kind::Shared(work) => work.group.members().map(|known| known.member).collect(),
+        let Kind::Partitioned(own) = &self.kind else {
+            return;
         };
+        let mut known: Vec<MemberId> = own.group.members().map(|known| known.member).collect();
         known.sort_unstable();
         self.members
             .retain(|member| known.binary_search(&member.id).is_ok());
@@ -389,9 +411,7 @@ impl GroupActor {
 
     fn close(&mut self, reason: &'static str, ctx: &mut Context<Self>) {
         self.sentinel.dismiss();
-        for member in self.members.iter() {
-            member.tell(&mut self.outgoing, Whats::Ended(reason));
-        }
+        self.refuse_waiting(&receipt::ended(reason));
         self.outgoing.send();
         ctx.stop();
     }

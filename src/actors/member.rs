@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
+use actix::Addr;
 use callboard_core::{
     group::{Exclusive, Generation, MemberId},
     subscription::Overflow,
@@ -28,9 +29,10 @@ use super::{
     conn::Conn,
     directory::Topic,
     group::{
+        GroupActor,
         handle::{Gauge, GroupRef, MemberKey},
         mailbox::{AddCredit, Commit, Going, Join, Leave, Release, Settle, SettleRequest, Stopped},
-        receipt::{GroupReceipt, News, SettledRequests, Whats},
+        receipt::{self, GroupReceipt, News, SettledRequests, Whats},
     },
     hub::Hub,
     plain::{Following, Workplace, pump},
@@ -61,6 +63,8 @@ pub struct Membership {
     conn: Rc<Conn>,
     /// Changes when it joins the group's next actor.
     key: RefCell<MemberKey>,
+    /// The group's actor that it has asked to join.
+    asked: RefCell<Option<Addr<GroupActor>>>,
     wish: RefCell<Wish>,
     /// What is read for a member of a partitioned group.
     following: Rc<Following>,
@@ -71,6 +75,8 @@ pub struct Membership {
     generation: Cell<Generation>,
     gauge: RefCell<Arc<Gauge>>,
     stage: Cell<Stage>,
+    /// The frame that asked to leave, and its id, until it is answered.
+    leaving: RefCell<Option<Option<FrameId>>>,
 }
 
 /// Where a membership is in its life.
@@ -103,6 +109,7 @@ impl Membership {
         });
         let membership = Rc::new(Self {
             key: RefCell::new(next_key(hub, conn)),
+            asked: RefCell::default(),
             group,
             topic,
             conn: conn.clone(),
@@ -113,14 +120,19 @@ impl Membership {
             generation: Cell::new(Generation(0)),
             gauge: RefCell::default(),
             stage: Cell::new(Stage::Here),
+            leaving: RefCell::default(),
         });
         conn.memberships.borrow_mut().push(membership.clone());
-        membership.ask(hub);
+        match membership.group.ended() {
+            // Between its being found and this.
+            Some(reason) => membership.ended(hub, reason),
+            None => membership.ask(hub),
+        }
     }
 
     fn ask(&self, hub: &Hub) {
         let wish = self.wish.borrow();
-        self.group.tell(Join {
+        let join = Join {
             key: self.key.borrow().clone(),
             hub: hub.addr.clone(),
             conn: self.conn.id,
@@ -133,7 +145,18 @@ impl Membership {
             starts: wish.starts.clone(),
             gauge: self.gauge.borrow().clone(),
             out: self.out.clone(),
-        });
+        };
+        let addr = self.group.addr();
+        if let Some(addr) = &addr {
+            addr.do_send(join);
+        }
+        *self.asked.borrow_mut() = addr;
+    }
+
+    /// Whether the group's present actor knows of it: one that came while the group was starting again has
+    /// asked that actor already, and must not be two members.
+    fn has_asked_latest(&self) -> bool {
+        *self.asked.borrow() == self.group.addr()
     }
 
     /// Whether it is in this group of this topic.
@@ -200,11 +223,9 @@ impl Membership {
             .or_else(|| self.stopped.borrow().get(&partition).copied())
     }
 
-    /// Gives partitions back.
-    pub fn release(&self, hub: &Rc<Hub>, id: Option<FrameId>, partitions: Vec<PartitionId>) {
-        for partition in &partitions {
-            self.stop(hub, *partition);
-        }
+    /// Gives partitions back. They are delivered until the group takes them: it refuses all of them if one is not
+    /// held, and then nothing must have changed.
+    pub fn release(&self, hub: &Hub, id: Option<FrameId>, partitions: Vec<PartitionId>) {
         let bytes = partitions.len() * size_of::<PartitionId>();
         self.group.tell(Release {
             member: self.member(),
@@ -239,20 +260,28 @@ impl Membership {
     /// Leaves at the client's wish; the group answers when nothing more is on its way.
     pub fn unsubscribe(&self, hub: &Rc<Hub>, id: Option<FrameId>) {
         self.stage.set(Stage::Leaving);
+        *self.leaving.borrow_mut() = Some(id);
         self.following.end(hub);
         let going = match self.group.mode {
             GroupMode::Partitioned => Going::Left,
             GroupMode::Shared => Going::Retired,
         };
-        let (member, id) = (self.member(), Some(id));
-        self.group.tell(Leave { member, going, id });
+        let member = self.member();
+        self.group.tell(Leave { member, going });
+    }
+
+    /// Says that it has left, however it came to that: the group may not know it any more.
+    fn answer_leaving(&self) {
+        if let Some(Some(id)) = self.leaving.take() {
+            self.conn.reply(|buffer| ServerFrame::Ok { id: &id }.push(buffer));
+        }
     }
 
     /// Leaves because its session ends.
     fn end(&self, hub: &Rc<Hub>, going: Going) {
         self.following.end(hub);
-        let (member, id) = (self.member(), None);
-        self.group.tell(Leave { member, going, id });
+        let member = self.member();
+        self.group.tell(Leave { member, going });
     }
 
     /// Takes in what the group says.
@@ -264,6 +293,7 @@ impl Membership {
                 let id = self.wish.borrow_mut().id.take();
                 self.conn
                     .reply(|buffer| server::error(buffer, id.as_ref(), &refusal, None));
+                self.answer_leaving();
             }
             Whats::Assigned(generation, offsets) => self.assigned(hub, generation, &offsets),
             Whats::Revoked(generation, partitions, grace_ms) => {
@@ -276,16 +306,14 @@ impl Membership {
                     self.group.wake();
                 }
             }
-            Whats::Left(id, leases) => {
+            Whats::Left(leases) => {
                 self.stage.set(Stage::Retired);
                 if leases == 0 {
                     self.remove();
                 }
-                if let Some(id) = &id {
-                    self.conn.reply(|buffer| ServerFrame::Ok { id }.push(buffer));
-                }
+                self.answer_leaving();
             }
-            Whats::Ended(reason) => self.ended(hub, reason),
+            Whats::Replaced => self.ended(hub, "replaced"),
             // For the session; the hub has taken it.
             Whats::Settled(_) => {}
         }
@@ -364,6 +392,15 @@ impl Membership {
     fn ended(&self, hub: &Rc<Hub>, reason: &str) {
         self.following.end(hub);
         self.remove();
+        let joining = self.wish.borrow_mut().id.take();
+        if let Some(id) = &joining {
+            let refusal = receipt::ended(reason);
+            self.conn
+                .reply(|buffer| server::error(buffer, Some(id), &refusal, None));
+        }
+        if self.stage.get() != Stage::Here || joining.is_some() {
+            return self.answer_leaving();
+        }
         let group = self.group.name.clone();
         let frame = ServerFrame::Unsubscribed {
             topic: self.topic.name.as_str(),
@@ -386,7 +423,7 @@ impl Membership {
     /// settled any more, and what was read for it begins again from what is committed.
     fn join_again(&self, hub: &Rc<Hub>) {
         if self.stage.get() != Stage::Here {
-            return self.remove();
+            return self.ended(hub, "left");
         }
         let held: Vec<PartitionId> = self
             .following
@@ -504,12 +541,24 @@ impl Hub {
         }
     }
 
+    /// A group is gone: its members of this thread are out.
+    pub(super) fn group_ended(self: &Rc<Self>, group: &Arc<GroupRef>, reason: &str) {
+        for conn in self.conns() {
+            let memberships = conn.memberships.borrow().clone();
+            for membership in memberships {
+                if Arc::ptr_eq(&membership.group, group) {
+                    membership.ended(self, reason);
+                }
+            }
+        }
+    }
+
     /// A group has a new actor: its members of this thread join again.
     pub(super) fn group_restarted(self: &Rc<Self>, group: &Arc<GroupRef>) {
         for conn in self.conns() {
             let memberships = conn.memberships.borrow().clone();
             for membership in memberships {
-                if Arc::ptr_eq(&membership.group, group) {
+                if Arc::ptr_eq(&membership.group, group) && !membership.has_asked_latest() {
                     membership.join_again(self);
                 }
             }

@@ -3,6 +3,7 @@
 mod cold;
 mod failing;
 mod groups;
+mod groups_faults;
 mod raw;
 mod room;
 mod sessions;

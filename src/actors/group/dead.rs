@@ -188,7 +188,10 @@ async fn bury(
             RecordResult::Refused(refusal) if refusal.code == ErrorCode::RecordTooLarge => {
                 too_large.push(place)
             }
-            RecordResult::Refused(_) => done[indices[place]] = false,
+            RecordResult::Refused(refusal) => {
+                log::warn!("a dead letter of {group} of {} waits: {refusal}", topic.name);
+                done[indices[place]] = false;
+            }
             RecordResult::Stored(..) | RecordResult::Processed(..) | RecordResult::Passed(_) => {}
         }
     }

@@ -1,7 +1,7 @@
 //! A group as every thread sees it: where to send, and how far it is.
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc, OnceLock, PoisonError, RwLock,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering as Atomic},
 };
 
@@ -26,6 +26,8 @@ pub struct GroupRef {
     pub kept: StoredTopic,
     addr: RwLock<Option<Addr<GroupActor>>>,
     parts: RwLock<Arc<[Arc<GroupPart>]>>,
+    /// Why it is gone, once it is.
+    ended: OnceLock<&'static str>,
     /// A [`Wake`] is in its mailbox already.
     is_woken: AtomicBool,
 }
@@ -93,6 +95,7 @@ impl GroupRef {
             kept,
             addr: RwLock::new(None),
             parts: RwLock::new(Arc::new([])),
+            ended: OnceLock::new(),
             is_woken: AtomicBool::new(false),
         }
     }
@@ -106,6 +109,18 @@ impl GroupRef {
         *self.addr.write().unwrap_or_else(PoisonError::into_inner) = Some(addr);
         // One that waited for the former actor is lost with it.
         self.is_woken.store(false, Atomic::Release);
+    }
+
+    /// Why it is gone, if it is.
+    pub fn ended(&self) -> Option<&'static str> {
+        self.ended.get().copied()
+    }
+
+    /// It was deleted: nobody joins it any more. Said before its members are told, so that one that comes
+    /// later finds it here.
+    pub(in crate::actors) fn end(&self, reason: &'static str) {
+        // The first reason stays.
+        let _ = self.ended.set(reason);
     }
 
     /// Sends what must arrive and is bounded by what sessions have: members, commits, leases out.
@@ -188,9 +203,11 @@ impl Gauge {
         !self.is_full.load(Atomic::SeqCst) && self.queued_bytes.load(Atomic::SeqCst) < OUTBOX_BYTES_MAX
     }
 
-    /// The group sends so many bytes.
+    /// The group sends so many bytes. If that is as much as may wait, the group will be told when it is taken:
+    /// nothing else may make it look again before the member acks, and that may wait for what is still to come.
     pub fn sent(&self, bytes: usize) {
         self.queued_bytes.fetch_add(bytes, Atomic::SeqCst);
+        self.may_send();
     }
 
     /// The member's thread took so many bytes, and its outbox has room or not. Whether the group must be told.

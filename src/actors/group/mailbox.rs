@@ -88,8 +88,6 @@ pub struct Leave {
     pub member: MemberId,
     /// How.
     pub going: Going,
-    /// The frame that asked for it, if one did, and its id.
-    pub id: Option<Option<FrameId>>,
 }
 
 /// A member's thread delivers no more of a revoked partition.
@@ -185,7 +183,7 @@ pub struct TopicMoved;
 #[rtype(result = "()")]
 pub struct Adopt(pub Addr<TopicActor>);
 
-/// The group or its topic was deleted: members are told the reason, and it ends.
+/// The group or its topic was deleted: who waits for an answer is told the reason, and it ends.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseGroup(pub &'static str);

@@ -105,7 +105,7 @@ impl GroupActor {
                 }
                 Event::Replaced { member } => {
                     if let Some(member) = self.members.remove(member) {
-                        member.tell(&mut self.outgoing, Whats::Ended("replaced"));
+                        member.tell(&mut self.outgoing, Whats::Replaced);
                     }
                 }
             }

@@ -32,7 +32,7 @@ pub enum Whats {
     /// It is not let in.
     Denied(Refusal),
     /// It is out as it asked, and nothing more comes. It may settle so many leases until they end.
-    Left(Option<FrameId>, u64),
+    Left(u64),
     /// It gained partitions, to be read from these offsets.
     Assigned(Generation, BTreeMap<PartitionId, Offset>),
     /// It lost partitions; commits are taken for so many milliseconds.
@@ -41,8 +41,8 @@ pub enum Whats {
     Deliver(Bytes),
     /// Its requests are answered.
     Settled(SettledRequests),
-    /// It is out, for this reason.
-    Ended(&'static str),
+    /// It is out: a newer member of its name took its place.
+    Replaced,
 }
 
 /// Answers to a member's requests.
@@ -89,6 +89,11 @@ impl GroupReceipt {
             bytes,
             ids,
         }
+    }
+
+    /// Which of its session's memberships asks.
+    pub fn index(&self) -> u32 {
+        self.to.as_ref().map_or(0, |(_, _, index)| *index)
     }
 
     /// The frames' ids, to be answered one by one.
@@ -139,6 +144,23 @@ impl Drop for GroupReceipt {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct GroupRestarted(pub Arc<GroupRef>);
+
+/// The group is gone, for this reason. Said by who deletes it, because its actor may be dead just then.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct GroupEnded(pub Arc<GroupRef>, pub &'static str);
+
+/// What who asks something of a group is told when nothing comes of it, for the reason that its members hear.
+pub fn ended(reason: &str) -> Refusal {
+    match reason {
+        "topic_deleted" => Refusal::new(ErrorCode::TopicNotFound, "the topic was deleted"),
+        "group_deleted" => Refusal::new(ErrorCode::NotSubscribed, "the group was deleted"),
+        other => Refusal::new(
+            ErrorCode::NotSubscribed,
+            format!("the subscription has ended: {other}"),
+        ),
+    }
+}
 
 /// News of one turn, by hub.
 #[derive(Default)]

@@ -27,6 +27,9 @@ use crate::actors::{clock, directory::PartitionRef, partition::ProcessedOutcome}
 /// of its session it is.
 pub const DELIVERY_BITS: u32 = 40;
 
+/// Longest reason of a `nack`; what is more is cut off.
+const REASON_BYTES_MAX: usize = 4096;
+
 /// What a shared group owns.
 pub struct SharedWork {
     /// Who has leased what.
@@ -212,10 +215,8 @@ impl GroupActor {
             return;
         };
         let now = clock::now();
-        let index = self
-            .members
-            .get(member)
-            .map_or(0, |member| u64::from(member.index));
+        // Of the one who asks, because the group may not know it any more.
+        let index = u64::from(receipt.index());
         let mut replies = Vec::new();
         let mut deliveries = deliveries.into_iter();
         for request in requests {
@@ -249,6 +250,12 @@ pub fn settle_refusal(code: ErrorCode, delivery: u64) -> Refusal {
         _ => format!("this session has no delivery {delivery}"),
     };
     Refusal::new(code, message)
+}
+
+/// As much of a reason as is kept: it lies in memory and in the group's log until its dead letter is stored,
+/// and must leave that letter small enough to be.
+pub fn cut_reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
 }
 
 /// The result of an ack, kept as it came.

@@ -11,7 +11,7 @@ use crate::actors::{
     append::Settled,
     directory::{PartitionRef, Topic},
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
-    group::receipt::{GroupNews, GroupRestarted},
+    group::receipt::{GroupEnded, GroupNews, GroupRestarted},
     wire::Format,
 };
 
@@ -121,6 +121,14 @@ impl Handler<GroupRestarted> for HubActor {
 
     fn handle(&mut self, GroupRestarted(group): GroupRestarted, _: &mut Self::Context) {
         self.0.group_restarted(&group);
+    }
+}
+
+impl Handler<GroupEnded> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, GroupEnded(group, reason): GroupEnded, _: &mut Self::Context) {
+        self.0.group_ended(&group, reason);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::actors::{
     group::{
         handle::GroupRef,
         mailbox::{SettleAction, SettleRequest},
-        shared::{DELIVERY_BITS, result_bytes, settle_refusal},
+        shared::{DELIVERY_BITS, cut_reason, result_bytes, settle_refusal},
     },
     member::{Membership, Wish},
     pages::{self, Starts},
@@ -288,7 +288,7 @@ fn action_of(settle: &Settle<'_>) -> SettleAction {
                 (false, Some(delay_ms)) => Nack::After(*delay_ms),
                 (false, None) => Nack::Backoff,
             };
-            SettleAction::Nack(nack, reason.as_deref().map(Into::into))
+            SettleAction::Nack(nack, reason.as_deref().map(|reason| cut_reason(reason).into()))
         }
         client::SettleAction::Extend { lease_ms } => SettleAction::Extend(*lease_ms),
     }

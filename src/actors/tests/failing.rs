@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use callboard_protocol::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::store::{
     CommitEvent, Completion, OpenPartition, OpenedPartition, PartitionKey, Store, StoreError, StoredTopic,
@@ -27,7 +28,14 @@ pub struct FailingStore {
     mode: Mutex<Mode>,
     sink: Mutex<Option<Sink>>,
     held: Mutex<Vec<Submission>>,
+    /// Partitions whose opening waits, while it does.
+    opens: Mutex<Option<Vec<HeldOpen>>>,
 }
+
+type HeldOpen = (
+    OpenPartition,
+    oneshot::Sender<Result<OpenedPartition, StoreError>>,
+);
 
 fn broken() -> StoreError {
     StoreError::Io {
@@ -45,6 +53,25 @@ impl FailingStore {
     /// How many submissions are held.
     pub fn held(&self) -> usize {
         self.held.lock().unwrap().len()
+    }
+
+    /// Opens nothing until [`FailingStore::open_held`].
+    pub fn hold_opens(&self) {
+        *self.opens.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// How many openings wait.
+    pub fn held_opens(&self) -> usize {
+        self.opens.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    /// Opens what waits, and whatever comes.
+    pub fn open_held(&self) {
+        let opens = self.opens.lock().unwrap().take();
+        for (open, sender) in opens.into_iter().flatten() {
+            let opened = self.open(open).try_recv().expect("memory answers at once");
+            let _ = sender.send(opened);
+        }
     }
 
     /// Refuses all that was held.
@@ -73,6 +100,11 @@ impl Store for FailingStore {
         self.memory.delete_topic(id)
     }
     fn open(&self, open: OpenPartition) -> Completion<OpenedPartition> {
+        if let Some(opens) = &mut *self.opens.lock().unwrap() {
+            let (sender, opened) = oneshot::channel();
+            opens.push((open, sender));
+            return opened;
+        }
         let OpenPartition {
             key,
             incarnation,

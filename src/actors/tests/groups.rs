@@ -17,23 +17,23 @@ use crate::actors::{
     partition::InjectPanic,
 };
 
-fn group(broker: &Running, topic: &str, name: &str) -> Arc<GroupRef> {
+pub fn group(broker: &Running, topic: &str, name: &str) -> Arc<GroupRef> {
     broker.shared.directory.get(topic).unwrap().group(name).unwrap()
 }
 
-async fn publish(talker: &mut Talker, ids: std::ops::Range<u64>) {
+pub async fn publish(talker: &mut Talker, ids: std::ops::Range<u64>) {
     for id in ids {
         let frame = json!({"type": "publish", "id": 1000 + id, "topic": "jobs", "payload": id});
         assert_eq!(talker.ask(frame).await["type"], "published");
     }
 }
 
-fn join(id: u64, mode: &str) -> Value {
+pub fn join(id: u64, mode: &str) -> Value {
     json!({"type": "subscribe", "id": id, "topic": "jobs", "group": "crew", "mode": mode})
 }
 
 /// The next frame of a type; those of other types are passed over.
-async fn next_of(talker: &mut Talker, frame_type: &str) -> Value {
+pub async fn next_of(talker: &mut Talker, frame_type: &str) -> Value {
     loop {
         let frame = talker.next().await;
         if frame["type"] == frame_type {

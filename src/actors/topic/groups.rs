@@ -17,6 +17,7 @@ use crate::{
             GroupActor, Start,
             handle::GroupRef,
             mailbox::{Adopt, CloseGroup, TopicMoved},
+            receipt::GroupEnded,
         },
         partition,
     },
@@ -124,11 +125,20 @@ impl TopicActor {
         }
     }
 
+    /// Ends a group, and tells its members.
+    fn end_group(&self, group: &Arc<GroupRef>, reason: &'static str) {
+        group.end(reason);
+        group.tell(CloseGroup(reason));
+        for worker in self.shared.workers().iter() {
+            worker.hub.do_send(GroupEnded(group.clone(), reason));
+        }
+    }
+
     /// Ends the groups with the topic, and forgets their logs.
     pub(super) fn close_groups(&self) {
         let groups = self.topic.iter().flat_map(|topic| topic.groups());
         for group in groups {
-            group.tell(CloseGroup("topic_deleted"));
+            self.end_group(&group, "topic_deleted");
             // Not awaited: what is left of it is removed at the next start.
             drop(self.shared.store.delete_topic(group.kept.id));
         }
@@ -263,7 +273,7 @@ impl Handler<DeleteGroup> for TopicActor {
             return Box::pin(std::future::ready(Err(refusal)));
         };
         self.groups.deaths.remove(&group.name);
-        group.tell(CloseGroup("group_deleted"));
+        self.end_group(&group, "group_deleted");
         let deleted = self.shared.store.delete_topic(group.kept.id);
         Box::pin(async move {
             deleted

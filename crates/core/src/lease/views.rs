@@ -3,6 +3,7 @@
 use callboard_protocol::{Offset, PartitionId};
 
 use super::{MemberView, SharedGroup, progress::Progress};
+use crate::member::MemberId;
 
 /// What a group has counted since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +20,12 @@ impl SharedGroup {
     /// Who is in the group.
     pub fn members(&self) -> impl Iterator<Item = MemberView> {
         self.members.views()
+    }
+
+    /// Whether it knows a member, also as one that has retired and has leases left.
+    #[must_use]
+    pub fn has_member(&self, member: MemberId) -> bool {
+        self.members.get(member).is_some()
     }
 
     /// The partitions in which the group has a position, in their order.
