@@ -1,28 +1,48 @@
 //! `serve --demo`: live traffic to look at.
 //!
 //! An ordinary client of the public protocol that runs inside the broker's process: share prices that walk,
-//! sensors that breathe, and orders that come in bursts. Nothing of it is special to the broker.
+//! sensors that breathe, orders that come in bursts, frames that a group of workers renders, and a group whose
+//! members share the prices. Nothing of it is special to the broker.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use callboard_client::{Client, ConnectOptions, Publish};
+use callboard_client::{Client, ConnectOptions, Error, Publish};
 
-/// The topics, with their configuration; `demo.orders` is made by its first record.
-pub const TOPICS: [(&str, &str); 2] = [
-    ("demo.prices", r#"{"partitions":3,"retention_bytes":16777216}"#),
-    ("demo.readings", r#"{"partitions":2,"durability":"memory"}"#),
+mod charts;
+mod farm;
+
+/// The topics, with their configuration. Each keeps only so much, so that a demo that is left on for days does
+/// not grow.
+pub const TOPICS: [(&str, &str); 5] = [
+    ("demo.prices", r#"{"partitions":6,"retention_bytes":4194304}"#),
+    (
+        "demo.readings",
+        r#"{"partitions":2,"durability":"memory","retention_bytes":4194304}"#,
+    ),
+    ("demo.orders", r#"{"retention_bytes":8388608}"#),
+    (
+        "demo.renders",
+        r#"{"partitions":2,"retention_bytes":4194304,"attempts_max":4}"#,
+    ),
+    (
+        "demo.renders.farm.dlq",
+        r#"{"retention_bytes":1048576,"retention_ms":86400000}"#,
+    ),
 ];
 
-const SYMBOLS: [(&str, f64); 6] = [
+// Each of the six partitions of `demo.prices` gets some of them.
+const SYMBOLS: [(&str, f64); 8] = [
     ("MSFT", 412.0),
     ("AMZN", 187.0),
     ("IBM", 231.0),
     ("GOOG", 171.0),
     ("AAPL", 228.0),
     ("NVDA", 139.0),
+    ("ORCL", 168.0),
+    ("ADBE", 505.0),
 ];
 const SENSORS: [&str; 6] = [
     "boiler.temp",
@@ -37,23 +57,43 @@ const CITIES: [&str; 5] = ["Amsterdam", "Lisbon", "Oslo", "Vienna", "Tallinn"];
 const PRICE_EVERY: Duration = Duration::from_millis(60);
 const READING_EVERY: Duration = Duration::from_millis(110);
 const ORDER_EVERY: Duration = Duration::from_millis(350);
+const ARRIVAL_EVERY: Duration = Duration::from_millis(200);
 /// How long to wait before a topic that could not be published to is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes traffic until the process ends.
 pub async fn run(address: SocketAddr) {
     let url = format!("ws://{}/ws", reachable(address));
-    let client = match Client::connect(&url, ConnectOptions::default()).await {
+    let client = match connect(&url).await {
         Ok(client) => client,
         Err(error) => return log::error!("the demo could not connect to {url}: {error}"),
     };
-    log::info!("the demo publishes to demo.prices, demo.readings and demo.orders");
+    log::info!("the demo publishes to demo.prices, demo.readings, demo.orders and demo.renders");
     let seed = uuid::Uuid::new_v4().as_u128() as u64;
+    let chance = |turn: u32| Chance(seed.rotate_left(turn) | 1);
     tokio::join!(
-        prices(&client, Chance(seed | 1)),
-        readings(&client, Chance(seed.rotate_left(21) | 1)),
-        orders(&client, Chance(seed.rotate_left(42) | 1)),
+        prices(&client, chance(0)),
+        readings(&client, chance(28)),
+        orders(&client, chance(35)),
+        farm::shots(&client, chance(42)),
+        members(&url, &chance),
     );
+}
+
+/// Lets the members of the groups come, one after the other so that they are listed by their names.
+async fn members(url: &str, chance: &impl Fn(u32) -> Chance) {
+    for (turn, name) in (1..).zip(farm::WORKERS) {
+        actix_rt::spawn(farm::work(url.to_owned(), name, chance(7 * turn)));
+        tokio::time::sleep(ARRIVAL_EVERY).await;
+    }
+    for (name, habit) in charts::MEMBERS {
+        actix_rt::spawn(charts::draw(url.to_owned(), name, habit));
+        tokio::time::sleep(ARRIVAL_EVERY).await;
+    }
+}
+
+async fn connect(url: &str) -> Result<Client, Error> {
+    Client::connect(url, ConnectOptions::default()).await
 }
 
 /// Where this machine reaches a listener that may listen on every address.
