@@ -1,6 +1,6 @@
 //! `serve --demo`: live traffic to look at.
 //!
-//! An ordinary client of the public protocol that runs inside the broker's process: share prices that walk,
+//! Ordinary clients of the public protocol that run inside the broker's process: share prices that walk,
 //! sensors that breathe, orders that come in bursts, frames that a group of workers renders, and a group whose
 //! members share the prices. Nothing of it is special to the broker.
 

@@ -24,7 +24,7 @@ const SCENES: [(&str, &str); 6] = [
     ("lighthouse", "white-plaster.exr"),
 ];
 /// What no worker has, so that a frame that asks for it fails at every attempt.
-const TEXTURE_MISSING: &str = "red-marble.exr";
+const TEXTURE_MISSING: &str = "marble.exr";
 /// One frame of so many asks for it: about four an hour. The first comes soon, for who looks only for a minute.
 const DOOMED_EVERY: u64 = 2_500;
 const DOOMED_FIRST: u64 = 30;
@@ -72,7 +72,11 @@ pub(super) async fn work(url: String, name: &str, mut chance: Chance) {
         Ok(client) => client,
         Err(error) => return log::error!("the demo's {name} could not connect to {url}: {error}"),
     };
-    let member = MemberOptions::default().named(name).with_credit(1);
+    // From the newest: a group that somebody deleted would else render for hours what it had rendered before.
+    let member = MemberOptions::default()
+        .named(name)
+        .from(callboard_client::From::Latest)
+        .with_credit(1);
     let options = SharedOptions::from(member).with_lease(LEASE);
     loop {
         match client.join_shared(TOPIC, GROUP, options.clone()).await {
