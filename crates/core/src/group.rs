@@ -159,7 +159,8 @@ impl PartitionedGroup {
             | Entry::Returned { .. }
             | Entry::Doomed { .. }
             | Entry::Counters { .. }
-            | Entry::Redriven { .. } => {}
+            | Entry::Redriven { .. }
+            | Entry::Letters(_) => {}
         }
     }
 

@@ -217,3 +217,34 @@ async fn reason_as_long_as_a_frame_does_not_keep_a_record_from_the_dead_letters(
     let kept = &page["messages"][0]["headers"]["callboard-reason"];
     assert_eq!(*kept, "\u{e9}".repeat(2048));
 }
+
+#[actix_rt::test]
+async fn dead_letters_of_a_topic_that_was_made_again_are_moved_back() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    let mut publisher = Talker::connect(&broker).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    for id in 0..2 {
+        publish(&mut publisher, id..id + 1).await;
+        let message = next_of(&mut worker, "message").await;
+        assert_eq!(message["payload"], id);
+        let nack = json!({"type": "nack", "id": 9, "deliveries": [message["delivery"]], "dead_letter": true});
+        assert_eq!(worker.ask(nack).await["type"], "ok");
+        let stored = || {
+            let letters = broker.shared.directory.get("jobs.crew.dlq");
+            letters.is_some_and(|letters| letters.partitions()[0].next_offset().0 == 1)
+        };
+        until(stored).await;
+        let moved = gateway::groups::redrive_group(&broker.shared, &topic, "crew", None).await;
+        assert_eq!(moved.unwrap().redriven, 1);
+        let message = next_of(&mut worker, "message").await;
+        assert_eq!(message["payload"], id);
+        let ack = json!({"type": "ack", "id": 10, "deliveries": [message["delivery"]]});
+        worker.ask(ack).await;
+        gateway::delete_topic(&broker.shared, "jobs.crew.dlq")
+            .await
+            .unwrap();
+    }
+}
