@@ -248,3 +248,30 @@ async fn dead_letters_of_a_topic_that_was_made_again_are_moved_back() {
             .unwrap();
     }
 }
+
+#[actix_rt::test]
+async fn commit_behind_a_gap_frees_no_more_than_it_commits() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({"retention_bytes": 4000})).await;
+    let mut first = Talker::connect(&broker).await;
+    first.ask(join(1, "partitioned")).await;
+    first.ask(unsubscribe(2)).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..500).await;
+    let mut member = Talker::connect(&broker).await;
+    let subscribe = json!({"type": "subscribe", "id": 1, "topic": "jobs", "group": "crew", "credit": 2});
+    member.say(subscribe).await;
+    assert_eq!(next_of(&mut member, "skipped").await["reason"], "retention");
+    let offset = next_of(&mut member, "message").await["offset"].as_u64().unwrap();
+    next_of(&mut member, "message").await;
+    let offsets = json!({"0": offset + 1});
+    let commit = json!({"type": "commit", "id": 2, "topic": "jobs", "group": "crew", "offsets": offsets});
+    assert_eq!(member.ask(commit).await["type"], "ok");
+    let more: Vec<_> = member
+        .said()
+        .await
+        .into_iter()
+        .map(|frame| frame["offset"].as_u64())
+        .collect();
+    assert_eq!(more, [Some(offset + 2)]);
+}
