@@ -302,12 +302,12 @@ impl GroupActor {
     fn report(&self) {
         let parts = self.group.parts();
         for (part, known) in self.parts.iter().zip(parts.iter()) {
-            let end = part.next_offset();
-            let unfinished = match &self.kind {
-                Kind::Partitioned(own) => own.unfinished(part),
-                Kind::Shared(work) => work.unfinished(part.id, end),
-            };
-            known.set_unfinished(end, unfinished);
+            // Not from what is unfinished and the end: records may have come since the group last looked at that,
+            // and would count as finished.
+            known.set_finished(match &self.kind {
+                Kind::Partitioned(own) => own.group.committed(part.id).map_or(0, |committed| committed.0),
+                Kind::Shared(work) => work.group.finished(part.id),
+            });
             if part.waits.for_room()
                 && let Some(addr) = part.addr()
             {
