@@ -403,6 +403,10 @@ impl GroupActor {
         let Kind::Partitioned(own) = &self.kind else {
             return;
         };
+        // Whoever core knows is known here, so as many are the same; this is asked after each commit.
+        if own.group.member_count() == self.members.count() {
+            return;
+        }
         let mut known: Vec<MemberId> = own.group.members().map(|known| known.member).collect();
         known.sort_unstable();
         self.members

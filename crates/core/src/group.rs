@@ -471,6 +471,12 @@ impl PartitionedGroup {
         views.into_values()
     }
 
+    /// How many members there are, with the lost ones.
+    #[must_use]
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     fn is_here(&self, member: MemberId) -> bool {
         let state = self.members.get(&member);
         state.is_some_and(|state| state.presence == Presence::Here)

@@ -99,6 +99,11 @@ impl Members {
         self.0.retain(stays);
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.0.iter()
