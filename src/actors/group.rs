@@ -344,6 +344,11 @@ impl GroupActor {
             Kind::Partitioned(own) => own.join(now, join).map_err(|error| group_refusal(&error))?,
             Kind::Shared(work) => {
                 let lease_ms = join.lease_ms.unwrap_or(self.topic.config().lease_ms);
+                let former = self.members.replaced_by(join, &self.retired);
+                if let Some(former) = former.and_then(|id| self.members.remove(id)) {
+                    work.group.leave(now, former.id);
+                    former.tell(&mut self.outgoing, Whats::Replaced);
+                }
                 work.join(join, lease_ms).map_err(|error| group_refusal(&error))?;
             }
         }

@@ -275,3 +275,28 @@ async fn commit_behind_a_gap_frees_no_more_than_it_commits() {
         .collect();
     assert_eq!(more, [Some(offset + 2)]);
 }
+
+#[actix_rt::test]
+async fn worker_that_comes_again_under_its_name_takes_the_place_of_the_older() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..1).await;
+    let named = |id: u64| {
+        let mut frame = join(id, "shared");
+        frame["member"] = json!("a");
+        frame["exclusive"] = json!(true);
+        frame
+    };
+    let mut older = Talker::connect(&broker).await;
+    older.ask(named(1)).await;
+    assert_eq!(next_of(&mut older, "message").await["attempt"], 1);
+    let mut newer = Talker::connect(&broker).await;
+    assert_eq!(newer.ask(named(1)).await["type"], "subscribed");
+    assert_eq!(next_of(&mut older, "unsubscribed").await["reason"], "replaced");
+    assert_eq!(next_of(&mut newer, "message").await["attempt"], 2);
+    let mut other = join(2, "shared");
+    other["member"] = json!("b");
+    let mut third = Talker::connect(&broker).await;
+    assert_eq!(third.ask(other).await["code"], "conflict");
+}
