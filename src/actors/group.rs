@@ -302,12 +302,12 @@ impl GroupActor {
     fn report(&self) {
         let parts = self.group.parts();
         for (part, known) in self.parts.iter().zip(parts.iter()) {
-            let end = part.next_offset();
-            let unfinished = match &self.kind {
-                Kind::Partitioned(own) => own.unfinished(part),
-                Kind::Shared(work) => work.unfinished(part.id, end),
-            };
-            known.set_unfinished(end, unfinished);
+            // Not from what is unfinished and the end: records may have come since the group last looked at that,
+            // and would count as finished.
+            known.set_finished(match &self.kind {
+                Kind::Partitioned(own) => own.group.committed(part.id).map_or(0, |committed| committed.0),
+                Kind::Shared(work) => work.group.finished(part.id),
+            });
             if part.waits.for_room()
                 && let Some(addr) = part.addr()
             {
@@ -344,6 +344,11 @@ impl GroupActor {
             Kind::Partitioned(own) => own.join(now, join).map_err(|error| group_refusal(&error))?,
             Kind::Shared(work) => {
                 let lease_ms = join.lease_ms.unwrap_or(self.topic.config().lease_ms);
+                let former = self.members.replaced_by(join, &self.retired);
+                if let Some(former) = former.and_then(|id| self.members.remove(id)) {
+                    work.group.leave(now, former.id);
+                    former.tell(&mut self.outgoing, Whats::Replaced);
+                }
                 work.join(join, lease_ms).map_err(|error| group_refusal(&error))?;
             }
         }
@@ -403,6 +408,10 @@ impl GroupActor {
         let Kind::Partitioned(own) = &self.kind else {
             return;
         };
+        // Whoever core knows is known here, so as many are the same; this is asked after each commit.
+        if own.group.member_count() == self.members.count() {
+            return;
+        }
         let mut known: Vec<MemberId> = own.group.members().map(|known| known.member).collect();
         known.sort_unstable();
         self.members

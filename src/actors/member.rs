@@ -208,7 +208,9 @@ impl Membership {
         let bytes = offsets.len() * size_of::<(PartitionId, Offset)>();
         self.group.tell(Commit {
             member: self.member(),
-            generation: generation.map(Generation),
+            // Without one it is the present one as this member knows it: a seek of which it has not heard must not
+            // be undone by what it was given before.
+            generation: Some(generation.map_or(self.generation.get(), Generation)),
             offsets,
             receipt: self.receipt(hub, bytes, vec![id]),
         });

@@ -327,7 +327,8 @@ impl PlainSubscription {
             let now = clock::now();
             let encoded = wire::encode_batches(prefix, &page.batches, self.format(), now, limit);
             if let Some(share) = &self.share {
-                let given = (before, encoded.next_offset);
+                // Behind a gap: what is not there takes no credit, and a commit frees none for it.
+                let given = (self.next(), encoded.next_offset);
                 share.out.borrow_mut().given(given, encoded.count);
                 self.following.count_out(encoded.count);
             }

@@ -159,7 +159,8 @@ impl PartitionedGroup {
             | Entry::Returned { .. }
             | Entry::Doomed { .. }
             | Entry::Counters { .. }
-            | Entry::Redriven { .. } => {}
+            | Entry::Redriven { .. }
+            | Entry::Letters(_) => {}
         }
     }
 
@@ -468,6 +469,12 @@ impl PartitionedGroup {
             }
         }
         views.into_values()
+    }
+
+    /// How many members there are, with the lost ones.
+    #[must_use]
+    pub fn member_count(&self) -> usize {
+        self.members.len()
     }
 
     fn is_here(&self, member: MemberId) -> bool {

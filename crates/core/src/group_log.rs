@@ -21,6 +21,7 @@ const RETURNED: u8 = 5;
 const DOOMED: u8 = 6;
 const COUNTERS: u8 = 7;
 const REDRIVEN: u8 = 8;
+const LETTERS: u8 = 9;
 
 /// Most bytes of a `Taken` or `Finished`: its kind, a partition and an attempt of 5 bytes each, and
 /// two numbers of 10.
@@ -77,6 +78,9 @@ pub enum Entry<'a> {
         next: Offset,
         count: u64,
     },
+    /// The number of the dead-letter topic whose partitions the `Redriven` that follow mean; where the redrive
+    /// was in another one is forgotten.
+    Letters(u64),
 }
 
 /// A record of a group log that does not hold entries.
@@ -332,6 +336,7 @@ fn encode(entry: &Entry<'_>, bytes: &mut Vec<u8>) {
             next,
             count,
         } => all(REDRIVEN, &[partition.0.into(), next.0, count]),
+        Entry::Letters(topic) => all(LETTERS, &[topic]),
     }
 }
 
@@ -431,6 +436,7 @@ impl<'a> Entries<'a> {
                 next: self.offset()?,
                 count: self.varint()?,
             },
+            LETTERS => Entry::Letters(self.varint()?),
             unknown => return Err(EntryError::Kind(unknown)),
         })
     }

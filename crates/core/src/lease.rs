@@ -131,6 +131,8 @@ pub struct SharedGroup {
     counters: Counters,
     /// Where the redrive of each partition of the dead letters goes on.
     redriven_next: BTreeMap<PartitionId, Offset>,
+    /// The number of the topic of those partitions, if it is known.
+    letters: Option<u64>,
     log: EntryWriter,
 }
 
@@ -150,6 +152,7 @@ impl SharedGroup {
             dead: Vec::new(),
             counters: Counters::default(),
             redriven_next: BTreeMap::new(),
+            letters: None,
             log: EntryWriter::new(),
         }
     }
@@ -396,6 +399,16 @@ impl SharedGroup {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Timestamp> {
         self.timers.next()
+    }
+
+    /// The dead letters lie in the topic of this number. In another one than before, as after it was deleted and
+    /// made again, a redrive begins anew.
+    pub fn set_letters(&mut self, topic: u64) {
+        if self.letters != Some(topic) {
+            let entry = Entry::Letters(topic);
+            self.apply(&entry);
+            self.log.push(&entry);
+        }
     }
 
     /// Dead letters of a partition of their topic were moved back, up to `next`.

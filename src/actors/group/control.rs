@@ -67,6 +67,7 @@ impl Handler<Redrive> for GroupActor {
             return Box::pin(fut::ready(Ok(0)));
         };
         let parts = letters.partitions();
+        work.group.set_letters(letters.id.0);
         let next = |id| work.group.redriven_next(id).map(|next| (id, next));
         let from = parts.iter().filter_map(|part| next(part.id)).collect();
         let moved = async move { redrive(&shared, (&topic, &letters), &group, from, limit).await };

@@ -48,9 +48,8 @@ impl GroupPart {
         next.0.saturating_sub(self.finished.load(Atomic::SeqCst))
     }
 
-    pub(super) fn set_unfinished(&self, end: Offset, unfinished: u64) {
-        self.finished
-            .store(end.0.saturating_sub(unfinished), Atomic::SeqCst);
+    pub(super) fn set_finished(&self, finished: u64) {
+        self.finished.store(finished, Atomic::SeqCst);
     }
 
     /// One that is nobody's, of a group that has finished so many records.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use actix::Addr;
-use callboard_core::group::MemberId;
+use callboard_core::group::{Exclusive, MemberId};
 
 use super::{
     handle::Gauge,
@@ -88,6 +88,17 @@ impl Members {
         self.0.get_mut(index)
     }
 
+    /// The member of a shared group whose place a newer one of its name takes; one that has retired keeps what it
+    /// has. None if the newer one will be refused, because it wants to be alone and others stay.
+    pub fn replaced_by(&self, join: &Join, retired: &[MemberId]) -> Option<MemberId> {
+        let name = join.name.as_ref()?;
+        let stays = |known: &&Member| !retired.contains(&known.id);
+        let is_former = |known: &Member| known.name.as_ref() == Some(name);
+        let former = self.0.iter().filter(stays).find(|known| is_former(known))?;
+        let is_refused = join.exclusive == Exclusive::Yes && self.0.iter().filter(stays).count() > 1;
+        (!is_refused).then_some(former.id)
+    }
+
     /// Forgets a member.
     pub fn remove(&mut self, id: MemberId) -> Option<Member> {
         let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
@@ -97,6 +108,11 @@ impl Members {
     /// Forgets those that `stays` does not keep.
     pub fn retain(&mut self, stays: impl FnMut(&Member) -> bool) {
         self.0.retain(stays);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// All of them.

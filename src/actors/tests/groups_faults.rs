@@ -217,3 +217,86 @@ async fn reason_as_long_as_a_frame_does_not_keep_a_record_from_the_dead_letters(
     let kept = &page["messages"][0]["headers"]["callboard-reason"];
     assert_eq!(*kept, "\u{e9}".repeat(2048));
 }
+
+#[actix_rt::test]
+async fn dead_letters_of_a_topic_that_was_made_again_are_moved_back() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    let mut publisher = Talker::connect(&broker).await;
+    let mut worker = Talker::connect(&broker).await;
+    worker.ask(join(1, "shared")).await;
+    for id in 0..2 {
+        publish(&mut publisher, id..id + 1).await;
+        let message = next_of(&mut worker, "message").await;
+        assert_eq!(message["payload"], id);
+        let nack = json!({"type": "nack", "id": 9, "deliveries": [message["delivery"]], "dead_letter": true});
+        assert_eq!(worker.ask(nack).await["type"], "ok");
+        let stored = || {
+            let letters = broker.shared.directory.get("jobs.crew.dlq");
+            letters.is_some_and(|letters| letters.partitions()[0].next_offset().0 == 1)
+        };
+        until(stored).await;
+        let moved = gateway::groups::redrive_group(&broker.shared, &topic, "crew", None).await;
+        assert_eq!(moved.unwrap().redriven, 1);
+        let message = next_of(&mut worker, "message").await;
+        assert_eq!(message["payload"], id);
+        let ack = json!({"type": "ack", "id": 10, "deliveries": [message["delivery"]]});
+        worker.ask(ack).await;
+        gateway::delete_topic(&broker.shared, "jobs.crew.dlq")
+            .await
+            .unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn commit_behind_a_gap_frees_no_more_than_it_commits() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({"retention_bytes": 4000})).await;
+    let mut first = Talker::connect(&broker).await;
+    first.ask(join(1, "partitioned")).await;
+    first.ask(unsubscribe(2)).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..500).await;
+    let mut member = Talker::connect(&broker).await;
+    let subscribe = json!({"type": "subscribe", "id": 1, "topic": "jobs", "group": "crew", "credit": 2});
+    member.say(subscribe).await;
+    assert_eq!(next_of(&mut member, "skipped").await["reason"], "retention");
+    let offset = next_of(&mut member, "message").await["offset"].as_u64().unwrap();
+    next_of(&mut member, "message").await;
+    let offsets = json!({"0": offset + 1});
+    let commit = json!({"type": "commit", "id": 2, "topic": "jobs", "group": "crew", "offsets": offsets});
+    assert_eq!(member.ask(commit).await["type"], "ok");
+    let more: Vec<_> = member
+        .said()
+        .await
+        .into_iter()
+        .map(|frame| frame["offset"].as_u64())
+        .collect();
+    assert_eq!(more, [Some(offset + 2)]);
+}
+
+#[actix_rt::test]
+async fn worker_that_comes_again_under_its_name_takes_the_place_of_the_older() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..1).await;
+    let named = |id: u64| {
+        let mut frame = join(id, "shared");
+        frame["member"] = json!("a");
+        frame["exclusive"] = json!(true);
+        frame
+    };
+    let mut older = Talker::connect(&broker).await;
+    older.ask(named(1)).await;
+    assert_eq!(next_of(&mut older, "message").await["attempt"], 1);
+    let mut newer = Talker::connect(&broker).await;
+    assert_eq!(newer.ask(named(1)).await["type"], "subscribed");
+    assert_eq!(next_of(&mut older, "unsubscribed").await["reason"], "replaced");
+    assert_eq!(next_of(&mut newer, "message").await["attempt"], 2);
+    let mut other = join(2, "shared");
+    other["member"] = json!("b");
+    let mut third = Talker::connect(&broker).await;
+    assert_eq!(third.ask(other).await["code"], "conflict");
+}

@@ -20,7 +20,7 @@ fn random_entry(random: &mut Random) -> Entry<'static> {
     let partition = PartitionId(number(random, 32) as u32);
     let offset = Offset(number(random, 52));
     let count = 1 + number(random, 51);
-    match random.below(9) {
+    match random.below(10) {
         0 => Entry::Snapshot,
         1 => Entry::Generation(Generation(number(random, 64))),
         2 => Entry::Position { partition, offset },
@@ -51,11 +51,12 @@ fn random_entry(random: &mut Random) -> Entry<'static> {
             dead_lettered: number(random, 64),
             redriven: number(random, 64),
         },
-        _ => Entry::Redriven {
+        8 => Entry::Redriven {
             partition,
             next: offset,
             count,
         },
+        _ => Entry::Letters(number(random, 64)),
     }
 }
 
@@ -199,7 +200,7 @@ pub fn hurt_entries_are_errors_and_never_a_panic() {
     }
     assert_eq!(read(&[]), Err(EntryError::Truncated));
     assert_eq!(read(&[2, 0]), Err(EntryError::Version(2)));
-    assert_eq!(read(&[1, 9]), Err(EntryError::Kind(9)));
+    assert_eq!(read(&[1, 10]), Err(EntryError::Kind(10)));
     let no_records = [1, 4, 0, 5, 0];
     assert_eq!(read(&no_records), Err(EntryError::Invalid));
     let attempt_0 = [1, 3, 0, 5, 1, 0];

@@ -427,7 +427,16 @@ pub fn counters_survive_restarts() {
     for command in script.split(';') {
         play.command(&command.split_whitespace().collect::<Vec<_>>());
     }
+    play.group.set_letters(4);
+    play.group.redriven(PARTITION, Offset(9), 0);
+    play.group.set_letters(5);
+    assert_eq!(
+        play.group.redriven_next(PARTITION),
+        None,
+        "those were of another topic"
+    );
     play.group.redriven(PARTITION, Offset(7), 3);
+    play.group.set_letters(5);
     play.command(&["restart"]);
     play.command(&["snapshot"]);
     play.command(&["crash"]);

@@ -123,6 +123,12 @@ impl Progress {
         self.leased + (self.waiting.len() + self.dead.len()) as u64 + fresh
     }
 
+    /// How many offsets before the cursor are finished.
+    pub(super) fn finished_count(&self) -> u64 {
+        let open = self.leased + (self.waiting.len() + self.dead.len()) as u64;
+        self.cursor.saturating_sub(open)
+    }
+
     /// Whether a record may be handed out now; then it has its key. If its key is in the way, it is held
     /// back from here on. Only asked if somebody would take it.
     #[inline]

@@ -24,6 +24,7 @@ impl SharedGroup {
                 self.fresh.clear();
                 self.counters = Counters::default();
                 self.redriven_next.clear();
+                self.letters = None;
             }
             Entry::Position { partition, offset } if partition.0 < PARTITIONS_MAX => {
                 self.set_position(partition, offset);
@@ -80,6 +81,11 @@ impl SharedGroup {
             } => {
                 self.redriven_next.insert(partition, next);
                 self.counters.redriven += count;
+            }
+            Entry::Letters(topic) => {
+                if self.letters.replace(topic).is_some_and(|former| former != topic) {
+                    self.redriven_next.clear();
+                }
             }
             // Generations are of partitioned groups.
             Entry::Generation(_) | Entry::Position { .. } => {}
@@ -161,6 +167,9 @@ impl SharedGroup {
             dead_lettered: self.counters.dead_lettered,
             redriven: self.counters.redriven,
         });
+        if let Some(topic) = self.letters {
+            out.push(&Entry::Letters(topic));
+        }
         for (&partition, &next) in &self.redriven_next {
             out.push(&Entry::Redriven {
                 partition,

@@ -41,6 +41,13 @@ impl SharedGroup {
         self.progress(partition).map(floor)
     }
 
+    /// How many of the offsets before the cursor of a partition are finished. Unlike what is unfinished it does
+    /// not depend on how much of the partition the group has heard of.
+    #[must_use]
+    pub fn finished(&self, partition: PartitionId) -> u64 {
+        self.progress(partition).map_or(0, Progress::finished_count)
+    }
+
     /// How many records of a partition are not finished.
     #[must_use]
     pub fn unfinished(&self, partition: PartitionId) -> u64 {
