@@ -290,7 +290,11 @@ impl BrokerActor {
         }
         let config = match want {
             Want::Auto => None,
-            Want::New { config } | Want::Declare { config } => Some(self.config_of(Some(config))?),
+            Want::New { config } | Want::Declare { config } => {
+                let config = self.config_of(Some(config))?;
+                check_dead_letters(&name, &config)?;
+                Some(config)
+            }
         };
         let (sender, receiver) = oneshot::channel();
         if let Some(entry) = self.topics.get_mut(&name) {
@@ -329,6 +333,15 @@ impl BrokerActor {
         }
         Ok(receiver)
     }
+}
+
+/// A topic that takes its own dead letters would work on them for ever.
+fn check_dead_letters(name: &TopicName, config: &TopicConfig) -> Result<(), Refusal> {
+    if config.dead_letter_topic.as_deref() == Some(name.as_str()) {
+        let message = "a topic can not be its own dead_letter_topic";
+        return Err(Refusal::new(ErrorCode::InvalidArgument, message));
+    }
+    Ok(())
 }
 
 fn not_found(name: &str) -> Refusal {
@@ -426,7 +439,9 @@ impl BrokerActor {
         let Some((addr, topic)) = found else {
             return Box::pin(fut::ready(Err(not_found(&name))));
         };
-        let config = match topic.config().patched(patch) {
+        let patched = topic.config().patched(patch);
+        let checked = patched.and_then(|config| check_dead_letters(&topic.name, &config).map(|()| config));
+        let config = match checked {
             Ok(config) => config,
             Err(refusal) => return Box::pin(fut::ready(Err(refusal))),
         };

@@ -10,6 +10,7 @@ mod dead;
 pub mod describe;
 mod dispatch;
 pub mod handle;
+mod handlers;
 mod history;
 pub mod mailbox;
 mod members;
@@ -405,8 +406,15 @@ impl GroupActor {
 
     /// Forgets members that core knows no more.
     fn forget_gone(&mut self) {
-        let Kind::Partitioned(own) = &self.kind else {
-            return;
+        let own = match &mut self.kind {
+            Kind::Partitioned(own) => own,
+            Kind::Shared(work) => {
+                if self.members.count() == 0 {
+                    // What was read for nobody need not stay in memory.
+                    work.reading.iter_mut().for_each(dispatch::Reading::rest);
+                }
+                return;
+            }
         };
         // Whoever core knows is known here, so as many are the same; this is asked after each commit.
         if own.group.member_count() == self.members.count() {
@@ -445,150 +453,5 @@ impl Actor for GroupActor {
         // however far the starting thread has got.
         self.group.set_addr(ctx.address());
         self.open(ctx);
-    }
-}
-
-impl Handler<Wake> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
-        // Before it looks, so that whoever comes after that wakes it again.
-        self.group.set_awake();
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Turn> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Turn, ctx: &mut Self::Context) {
-        self.has_turn = false;
-        self.end_turn(ctx);
-    }
-}
-
-impl Handler<LogEvent> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, LogEvent(event): LogEvent, ctx: &mut Self::Context) {
-        match event {
-            CommitEvent::Committed {
-                incarnation,
-                next_offset,
-            } => {
-                let answers = self.history.committed(incarnation, next_offset);
-                self.answer(answers);
-                self.outgoing.send();
-            }
-            CommitEvent::Failed {
-                incarnation, error, ..
-            } => {
-                if self.history.is_of(incarnation) {
-                    self.fail(&error, ctx);
-                }
-            }
-        }
-    }
-}
-
-impl Handler<Join> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, join: Join, ctx: &mut Self::Context) {
-        let what = match self.join(&join) {
-            Ok(offsets) => Whats::Joined(offsets),
-            Err(refusal) => Whats::Denied(refusal),
-        };
-        let (conn, index) = (join.conn, join.key.index);
-        self.outgoing.push(&join.hub, News { conn, index, what });
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Leave> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, leave: Leave, ctx: &mut Self::Context) {
-        self.leave(leave);
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Stopped> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, Stopped { member, partitions }: Stopped, ctx: &mut Self::Context) {
-        if let Kind::Partitioned(own) = &mut self.kind {
-            for (partition, out) in partitions {
-                own.group.stopped(clock::now(), member, partition, out);
-            }
-        }
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Commit> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, commit: Commit, ctx: &mut Self::Context) {
-        self.commit(commit);
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Release> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, release: Release, ctx: &mut Self::Context) {
-        self.release(release);
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<AddCredit> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, AddCredit { member, add }: AddCredit, ctx: &mut Self::Context) {
-        if let Some(known) = self.members.get_mut(member) {
-            known.credit = known.credit.saturating_add(add);
-        }
-        if let Kind::Shared(work) = &mut self.kind {
-            work.group.add_credit(member, add);
-        }
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Settle> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, settle: Settle, ctx: &mut Self::Context) {
-        self.settle(settle);
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<TopicMoved> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, _: TopicMoved, ctx: &mut Self::Context) {
-        self.take_partitions();
-        self.schedule(ctx);
-    }
-}
-
-impl Handler<Adopt> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, Adopt(owner): Adopt, _: &mut Self::Context) {
-        self.sentinel.group_owner(owner);
-    }
-}
-
-impl Handler<CloseGroup> for GroupActor {
-    type Result = ();
-
-    fn handle(&mut self, CloseGroup(reason): CloseGroup, ctx: &mut Self::Context) {
-        self.close(reason, ctx);
     }
 }

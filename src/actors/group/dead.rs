@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use callboard_core::{
-    record::{Batch, RecordParts},
+    record::{Batch, RecordParts, encoded_len},
     topic::TopicConfig,
 };
 use callboard_protocol::{
@@ -34,6 +34,8 @@ use crate::{
 
 /// So many are moved at once.
 const BURIALS_MAX: usize = 256;
+/// And no more when they have so many bytes, because all of them are in memory meanwhile.
+const BURIAL_BYTES_MAX: usize = 4 << 20;
 /// How long to wait before what the dead-letter topic refused is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// What the headers of the broker's own begin with.
@@ -116,9 +118,13 @@ impl GroupActor {
         let Kind::Shared(work) = &mut self.kind else {
             return;
         };
-        let mut again = Vec::new();
+        let (mut taken, mut again) = (taken, Vec::new());
         match outcome {
             Ok(stored) => {
+                // Those that were too much at once are next.
+                for rest in taken.drain(stored.len()..).rev() {
+                    work.burials.waiting.push_front(rest);
+                }
                 for (burial, stored) in taken.into_iter().zip(stored) {
                     if stored {
                         work.group.buried(burial.partition, burial.offset);
@@ -147,7 +153,7 @@ impl GroupActor {
     }
 }
 
-/// Stores dead letters; says of each whether it is done with.
+/// Stores dead letters, the first of them at least; says of each that it came to whether it is done with.
 async fn bury(
     shared: &Shared,
     topic: &Arc<Topic>,
@@ -162,7 +168,7 @@ async fn bury(
         .unwrap_or(Err(StoreError::ShuttingDown))
         .map_err(|error| crate::actors::partition::refusal(&error))?;
     // What retention or an expiry took first has no letter, and nobody waits for it any more.
-    let mut done = vec![true; burials.len()];
+    let mut done = vec![true; letters.len()];
     let mut indices = Vec::new();
     let mut texts = Vec::new();
     for (index, letter) in letters.iter().enumerate() {
@@ -258,7 +264,11 @@ fn read_letters(
     burials: Vec<Burial>,
 ) -> Result<Vec<Option<Letter>>, StoreError> {
     let mut letters = Vec::with_capacity(burials.len());
+    let mut bytes = 0;
     for burial in burials {
+        if bytes >= BURIAL_BYTES_MAX {
+            break;
+        }
         let log = parts.get(burial.partition.0 as usize).and_then(|part| part.log());
         let Some(log) = log else {
             return Err(StoreError::Closed);
@@ -266,6 +276,9 @@ fn read_letters(
         let page = log.read(burial.offset, 1)?;
         let batch = page.batches.into_iter().next();
         let batch = batch.filter(|batch| batch.base_offset == burial.offset);
+        bytes += batch.as_ref().map_or(0, |batch| {
+            encoded_len(&batch.records).unwrap_or(batch.records.len())
+        });
         letters.push(batch.map(|batch| Letter { burial, batch }));
     }
     Ok(letters)

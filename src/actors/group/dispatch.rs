@@ -202,6 +202,15 @@ impl GroupActor {
             position += size;
             offset = offset.plus(1);
         }
+        if !is_full && offset < batch.next_offset() {
+            // Checked when it was stored or read: a fault of ours, and nobody must wait for it for ever.
+            log::error!(
+                "records of partition {} from {offset} on can not be read",
+                part.id
+            );
+            work.group.pass_over(part.id, offset, batch.next_offset());
+            return (None, false);
+        }
         let left = (offset < batch.next_offset()).then(|| Batch {
             base_offset: offset,
             timestamp: batch.timestamp,

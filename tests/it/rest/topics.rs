@@ -34,6 +34,7 @@ fn topic_is_created_changed_and_deleted_once() {
     patch(r#"{"partitions":2}"#).expect_problem(409, "conflict");
     patch(r#"{"durability":"memory"}"#).expect_problem(409, "conflict");
     patch(r#"{"retention":1}"#).expect_problem(400, "invalid_argument");
+    patch(r#"{"dead_letter_topic":"orders"}"#).expect_problem(400, "invalid_argument");
     patch("[]").expect_problem(400, "bad_frame");
 
     let deleted = broker.delete(ORDERS);
