@@ -207,6 +207,7 @@ impl Actor for BrokerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.shared.set_broker(ctx.address());
+        self.shared.hear_in_groups();
         ctx.run_interval(RETENTION_INTERVAL, |broker, _| {
             let store = broker.shared.store.clone();
             broker.shared.readers.spawn(move || store.retain(clock::now()));

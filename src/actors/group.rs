@@ -126,10 +126,7 @@ impl GroupActor {
     /// Reads what the group's log has. The mailbox waits meanwhile.
     fn open(&mut self, ctx: &mut Context<Self>) {
         let addr = ctx.address();
-        // At most one event a flush, and flushes wait for this group's own submissions.
-        let opening = self
-            .history
-            .open(Box::new(move |event| addr.do_send(LogEvent(event))));
+        let opening = self.history.open(addr);
         ctx.wait(opening.into_actor(self).map(|opened, actor, ctx| match opened {
             Ok((opened, batches)) => actor.opened(opened, &batches, ctx),
             Err(StoreError::Closed | StoreError::ShuttingDown) => {

@@ -21,6 +21,11 @@ use super::{
 /// A draft is sent on when it holds this much, so that one publisher can not make a huge batch.
 pub const DRAFT_BYTES_MAX: usize = 512 << 10;
 
+/// A draft's buffer may have so much more room than twice what it needs.
+const DRAFT_SLACK_BYTES: usize = 512;
+/// About what a record's encoding adds to its payload.
+const RECORD_OVERHEAD_BYTES: usize = 24;
+
 /// The drafts of one publisher, at most one for each partition, way of being answered and way of keeping.
 #[derive(Default)]
 pub struct Intake {
@@ -129,6 +134,7 @@ impl Intake {
         } else {
             Keep::Stored
         };
+        let partitions = placing.partitions.len().max(1);
         let part = match placing.partition(record) {
             Ok(part) => part,
             Err(refusal) => return Err(Box::new((refusal, reply))),
@@ -140,7 +146,10 @@ impl Intake {
             None => None,
             Some(_) => self.waits.clone(),
         };
-        let open = self.draft_for(part, asked, keep);
+        let about_bytes = record.payload.bytes().len() + RECORD_OVERHEAD_BYTES;
+        // What comes is for as many partitions as the topic has, if nothing says more.
+        let expected_bytes = self.expected_bytes / partitions;
+        let open = self.draft_for(part, (asked, keep), (expected_bytes, about_bytes));
         let parts = RecordParts {
             key: record.key.as_deref(),
             headers: record.headers.as_deref(),
@@ -167,23 +176,32 @@ impl Intake {
         Ok(())
     }
 
-    fn draft_for(&mut self, part: &Arc<PartitionRef>, asked: Asked, keep: Keep) -> &mut OpenDraft {
+    fn draft_for(
+        &mut self,
+        part: &Arc<PartitionRef>,
+        (asked, keep): (Asked, Keep),
+        (expected_bytes, about_bytes): (usize, usize),
+    ) -> &mut OpenDraft {
         // From the newest on: a record goes behind every earlier one of its partition, so that the
         // order in which they were sent is kept also where levels of ack alternate.
         let newest = self.open.iter().rposition(|open| Arc::ptr_eq(&open.part, part));
         let index = match newest {
             Some(index) if self.open[index].asked == asked && self.open[index].keep == keep => index,
             _ => {
+                // With room for what is expected: buffers that grow record by record cost more than the
+                // records.
+                let bytes = expected_bytes.clamp(about_bytes, DRAFT_BYTES_MAX.max(about_bytes));
+                let count = bytes / about_bytes + 1;
                 let draft = Draft {
-                    records: Vec::new(),
-                    entries: Vec::new(),
+                    records: Vec::with_capacity(bytes),
+                    entries: Vec::with_capacity(count),
                 };
                 self.open.push(OpenDraft {
                     part: part.clone(),
                     asked,
                     keep,
                     draft,
-                    replies: Vec::new(),
+                    replies: Vec::with_capacity(count),
                     held: Held::default(),
                 });
                 self.open.len() - 1
@@ -224,7 +242,12 @@ impl OpenDraft {
     }
 
     /// The message, and the partition to send it to.
-    pub fn into_append(self, origin: Origin) -> (Arc<PartitionRef>, Append) {
+    pub fn into_append(mut self, origin: Origin) -> (Arc<PartitionRef>, Append) {
+        let records = &mut self.draft.records;
+        if records.capacity() > 2 * records.len() + DRAFT_SLACK_BYTES {
+            // What was expected was something else, and the buffer may stay in memory for long.
+            records.shrink_to_fit();
+        }
         let bytes = self.bytes();
         let receipt = Receipt::new(origin, self.part.clone(), (bytes, self.held), self.replies);
         let append = Append {

@@ -52,6 +52,7 @@ pub mod session;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
+pub mod told;
 pub mod topic;
 pub mod waiting;
 pub mod wire;
@@ -67,7 +68,8 @@ use callboard_core::{
     topic::{Durability, TopicConfig},
 };
 
-use crate::store::{Incarnation, PartitionKey, Store};
+use self::told::Told;
+use crate::store::{CommitEvent, CommitSink, Incarnation, PartitionKey, Store, Telling};
 
 /// What the actors are told once.
 #[derive(Clone, Debug)]
@@ -95,6 +97,16 @@ pub struct Worker {
     pub hub: Addr<hub::HubActor>,
     /// Where to start an actor on it.
     pub arbiter: ArbiterHandle,
+    /// What its actors have not heard yet.
+    told: Arc<Told>,
+}
+
+impl Worker {
+    /// The thread of this hub.
+    pub fn new(hub: Addr<hub::HubActor>, arbiter: ArbiterHandle) -> Self {
+        let told = Arc::new(Told::new(hub.clone()));
+        Self { hub, arbiter, told }
+    }
 }
 
 /// What all threads share.
@@ -111,6 +123,8 @@ pub struct Shared {
     broker: OnceLock<Addr<broker::BrokerActor>>,
     incarnations: AtomicU64,
     members: AtomicU64,
+    /// Whether the store says when it has told all of a flush.
+    hears_in_groups: AtomicBool,
     shutting_down: AtomicBool,
     ready: AtomicBool,
 }
@@ -127,6 +141,7 @@ impl Shared {
             broker: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             members: AtomicU64::new(0),
+            hears_in_groups: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         }
@@ -146,10 +161,42 @@ impl Shared {
     }
 
     /// The worker of a partition: spread evenly, and the same after a restart of its actor.
-    fn arbiter_for(&self, key: PartitionKey) -> ArbiterHandle {
+    fn worker_for(&self, key: PartitionKey) -> Worker {
         let workers = self.workers();
         let index = (key.topic.0 + u64::from(key.partition.0)) as usize % workers.len();
-        workers[index].arbiter.clone()
+        workers[index].clone()
+    }
+
+    fn arbiter_for(&self, key: PartitionKey) -> ArbiterHandle {
+        self.worker_for(key).arbiter
+    }
+
+    /// Has the store say when it has told all of a flush, so that each thread is woken once.
+    fn hear_in_groups(self: &Arc<Self>) {
+        let shared = Arc::downgrade(self);
+        let hook = move || {
+            if let Some(shared) = shared.upgrade() {
+                for worker in shared.workers().iter() {
+                    worker.told.wake();
+                }
+            }
+        };
+        if self.store.after_telling(Arc::new(hook)) == Telling::InGroups {
+            self.hears_in_groups.store(true, Ordering::Release);
+        }
+    }
+
+    /// Where the store tells of the commits of `key`; `tell` names the actor.
+    fn commit_sink(
+        &self,
+        key: PartitionKey,
+        tell: impl Fn(CommitEvent) -> told::Telling + Send + Sync + 'static,
+    ) -> CommitSink {
+        if !self.hears_in_groups.load(Ordering::Acquire) {
+            return Box::new(move |event| tell(event).tell());
+        }
+        let told = self.worker_for(key).told;
+        Box::new(move |event| told.add(tell(event)))
     }
 
     /// The registry.

@@ -13,8 +13,7 @@ mod mailbox;
 mod room;
 mod waits;
 
-use mailbox::StoreEvent;
-pub use mailbox::{Adopt, Close, Configure, EndWaits, Watch};
+pub use mailbox::{Adopt, Close, Configure, EndWaits, StoreEvent, Watch};
 #[cfg(test)]
 pub use mailbox::{InjectPanic, Stall};
 pub use room::RoomMade;
@@ -44,6 +43,7 @@ use super::{
     clock,
     directory::PartitionRef,
     hub::{Committed, Delivery, HubActor, Settle},
+    told::Telling,
     topic::{PartitionReady, Sentinel, TopicActor},
     wire::{self, Format},
 };
@@ -152,8 +152,9 @@ impl PartitionActor {
             key: self.part.key,
             incarnation: self.incarnation,
             ids_since,
-            // At most one event a flush, and flushes wait for this partition's own submissions.
-            commits: Box::new(move |event| addr.do_send(StoreEvent(event))),
+            commits: self.shared.commit_sink(self.part.key, move |event| {
+                Telling::Partition(addr.clone(), event)
+            }),
         });
         ctx.wait(opened.into_actor(self).map(|opened, actor, ctx| match opened {
             Ok(Ok(opened)) => {

@@ -150,6 +150,18 @@ pub enum CommitEvent {
 /// Called on the store's writer thread; must not block.
 pub type CommitSink = Box<dyn Fn(CommitEvent) + Send + Sync>;
 
+/// Called on the store's writer thread; must not block.
+pub type Hook = Arc<dyn Fn() + Send + Sync>;
+
+/// How an engine tells of commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// One by one, as they come.
+    AtOnce,
+    /// One by one, and then calls the hook.
+    InGroups,
+}
+
 /// A batch on its way to be kept.
 #[derive(Clone, Debug)]
 pub struct Submission {
@@ -295,6 +307,12 @@ pub trait Store: Send + Sync {
     fn delete_topic(&self, id: TopicId) -> Completion<()>;
     /// Opens a partition: settles everything of its former incarnations first.
     fn open(&self, open: OpenPartition) -> Completion<OpenedPartition>;
+    /// Has `hook` called whenever everybody was told what one flush committed or refused, if the engine tells
+    /// in groups; whoever is told may then wait for the others.
+    fn after_telling(&self, hook: Hook) -> Telling {
+        drop(hook);
+        Telling::AtOnce
+    }
     /// Hands a batch over. Never blocks; the caller bounds what it has pending.
     ///
     /// # Errors

@@ -116,7 +116,28 @@ impl Tail {
     }
 
     fn position(&self, from: Offset) -> usize {
-        self.batches.partition_point(|batch| batch.next_offset() <= from)
+        // Most who read are near the end, and each step of a search in a long tail misses the caches: so the
+        // search widens from there.
+        let mut begin = self.batches.len();
+        let mut step = 1;
+        while begin > 0 {
+            begin = begin.saturating_sub(step);
+            if self.batches[begin].next_offset() <= from {
+                break;
+            }
+            step *= 2;
+        }
+        let end = (begin + step).min(self.batches.len());
+        let (mut low, mut high) = (begin, end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.batches[middle].next_offset() <= from {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     /// Records from `from` on; `from` must not lie before the first offset here.

@@ -84,10 +84,7 @@ fn upgrade_service(
         let (shared, rules) = (shared.clone(), Rc::new(rules.clone()));
         async move {
             let hub = Hub::start(shared.clone());
-            let worker = Worker {
-                hub: hub.addr.clone(),
-                arbiter: Arbiter::current(),
-            };
+            let worker = Worker::new(hub.addr.clone(), Arbiter::current());
             shared.broker().do_send(RegisterWorker(worker));
             Ok(fn_service(
                 move |(request, framed): (Request, Framed<TcpStream, h1::Codec>)| {

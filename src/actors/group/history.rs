@@ -5,16 +5,20 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use actix::Addr;
 use bytes::Bytes;
 use callboard_core::record::{Batch, RecordParts};
 use callboard_protocol::{Offset, PartitionId, Timestamp, error::Refusal};
 
-use super::receipt::{GroupReceipt, GroupReply};
+use super::{
+    GroupActor,
+    receipt::{GroupReceipt, GroupReply},
+};
 use crate::{
-    actors::{Shared, clock, directory::PartitionRef, partition},
+    actors::{Shared, clock, directory::PartitionRef, partition, told::Telling},
     store::{
-        CommitSink, Durability, Incarnation, Log, OpenPartition, OpenedPartition, PartitionKey, Retention,
-        StoreError, Submission, Submitted, TopicId,
+        Durability, Incarnation, Log, OpenPartition, OpenedPartition, PartitionKey, Retention, StoreError,
+        Submission, Submitted, TopicId,
     },
 };
 
@@ -79,9 +83,13 @@ impl History {
     /// and the reader threads.
     pub fn open(
         &mut self,
-        commits: CommitSink,
+        addr: Addr<GroupActor>,
     ) -> impl Future<Output = Result<(OpenedPartition, Vec<Batch>), StoreError>> + use<> {
         self.incarnation = self.shared.next_incarnation();
+        // At most one event a flush, and flushes wait for this group's own submissions.
+        let commits = self
+            .shared
+            .commit_sink(self.key, move |event| Telling::Group(addr.clone(), event));
         let opened = self.shared.store.open(OpenPartition {
             key: self.key,
             incarnation: self.incarnation,

@@ -12,6 +12,7 @@ use crate::actors::{
     directory::{PartitionRef, Topic},
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
     group::receipt::{GroupEnded, GroupNews, GroupRestarted},
+    told::HearTold,
     wire::Format,
 };
 
@@ -90,6 +91,14 @@ impl Handler<Settle> for HubActor {
         for settled in receipts {
             self.0.settle(settled);
         }
+    }
+}
+
+impl Handler<HearTold> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, HearTold(told): HearTold, _: &mut Self::Context) {
+        told.hear();
     }
 }
 

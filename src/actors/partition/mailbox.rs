@@ -49,7 +49,7 @@ impl Handler<Append> for PartitionActor {
 /// What the store's writer says.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct StoreEvent(pub(super) CommitEvent);
+pub struct StoreEvent(pub CommitEvent);
 
 impl Handler<StoreEvent> for PartitionActor {
     type Result = ();

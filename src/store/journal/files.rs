@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU64},
 };
 
 use callboard_protocol::Offset;
@@ -15,7 +15,7 @@ use super::{
     partition::NO_SEGMENTS,
     segment::{Segment, SegmentEnd},
 };
-use crate::store::{PartitionKey, StoreError, TopicId};
+use crate::store::{Hook, PartitionKey, StoreError, TopicId};
 
 /// At most this many segment files are open to be read.
 const OPEN_SEGMENTS_MAX: usize = 256;
@@ -28,6 +28,8 @@ pub struct Files {
     pub options: JournalOptions,
     /// Bytes of all partitions that are committed and not in segments yet.
     pub unlaid_bytes: AtomicU64,
+    /// Called when everybody was told what a flush came to.
+    told: OnceLock<Hook>,
     root: PathBuf,
     open: Mutex<OpenSegments>,
 }
@@ -46,8 +48,21 @@ impl Files {
             disk,
             options,
             unlaid_bytes: AtomicU64::new(0),
+            told: OnceLock::new(),
             root: root.to_path_buf(),
             open: Mutex::default(),
+        }
+    }
+
+    /// Whom to call when everybody was told what a flush came to; the first one stays.
+    pub fn set_told(&self, hook: Hook) {
+        drop(self.told.set(hook));
+    }
+
+    /// Everybody was told what a flush came to.
+    pub fn say_told(&self) {
+        if let Some(hook) = self.told.get() {
+            hook();
         }
     }
 

@@ -56,8 +56,8 @@ use self::{
     writer::{Opening, Request, Writer},
 };
 use super::{
-    Completion, Log as _, OpenPartition, OpenedPartition, PartitionKey, Store, StoreError, StoredTopic,
-    Submission, Submitted, TopicId,
+    Completion, Hook, Log as _, OpenPartition, OpenedPartition, PartitionKey, Store, StoreError, StoredTopic,
+    Submission, Submitted, Telling, TopicId,
     memory::{MemoryPartition, PartitionMap, completed},
     tail::recent_ids,
 };
@@ -399,6 +399,11 @@ impl Store for JournalStore {
         let inner = self.inner.clone();
         self.inner.opener.run(Box::new(move || inner.open(open, sender)));
         receiver
+    }
+
+    fn after_telling(&self, hook: Hook) -> Telling {
+        self.inner.files.set_told(hook);
+        Telling::InGroups
     }
 
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {

@@ -194,6 +194,8 @@ impl Writer {
                 }
             }
             self.finish_group();
+            // Also what was refused before it came into a group.
+            self.files.say_told();
             shrink(&mut requests);
         }
     }
@@ -364,6 +366,7 @@ impl Writer {
         } else {
             self.commit(&touched, wanted);
         }
+        self.files.say_told();
         touched.clear();
         shrink(&mut touched);
         shrink(&mut self.buffer);
@@ -377,6 +380,7 @@ impl Writer {
             for partition in touched {
                 settle(partition, Durability::Os);
             }
+            self.files.say_told();
             if let Err(error) = file.flush() {
                 // Nobody knows now what of the file is on the device, so it is not gone on with. What it
                 // holds that is committed is in memory, and laid down from there.
