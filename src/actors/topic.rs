@@ -3,16 +3,20 @@
 //! Owns which partitions there are and keeps them alive: one that panics is started again from what is
 //! stored. Not on any record's way. Told what to do by the BrokerActor alone.
 
+mod deaths;
 pub mod groups;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix::prelude::*;
 use callboard_core::topic::{Durability, TopicConfig};
-use callboard_protocol::{ErrorCode, PartitionId, Timestamp, error::Refusal};
+use callboard_protocol::{ErrorCode, PartitionId, error::Refusal};
 use tokio::sync::oneshot;
 
-use self::groups::{GroupDied, Groups};
+use self::{
+    deaths::Deaths,
+    groups::{GroupDied, Groups},
+};
 use super::{
     Shared,
     broker::{BrokerActor, TopicDied, TopicReady},
@@ -22,12 +26,6 @@ use super::{
     partition::{self, Close, Configure, PartitionActor, TopicSettings},
 };
 use crate::store::{PartitionKey, Retention, StoredTopic};
-
-/// A partition that died is started again after this long, doubled each time up to the maximum.
-const RESTART_DELAY: Duration = Duration::from_millis(10);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-/// So long without dying, and the next death counts as the first.
-const RAN_WELL_MS: u64 = 60_000;
 
 /// See the module.
 pub struct TopicActor {
@@ -49,9 +47,7 @@ pub struct TopicActor {
 struct Part {
     shared: Arc<PartitionRef>,
     ready: bool,
-    /// How often it died lately, and when it last did.
-    deaths: u32,
-    died_at: Timestamp,
+    deaths: Deaths,
 }
 
 impl TopicActor {
@@ -69,8 +65,7 @@ impl TopicActor {
             .map(|shared| Part {
                 shared,
                 ready: true,
-                deaths: 0,
-                died_at: Timestamp(0),
+                deaths: Deaths::default(),
             })
             .collect();
         let sentinel = Sentinel::topic(broker.clone(), stored.name.to_string());
@@ -124,8 +119,7 @@ impl TopicActor {
             self.parts.push(Part {
                 shared: part,
                 ready: false,
-                deaths: 0,
-                died_at: Timestamp(0),
+                deaths: Deaths::default(),
             });
         }
     }
@@ -264,12 +258,7 @@ impl Handler<PartitionDied> for TopicActor {
             return;
         };
         part.ready = false;
-        let now = clock::now();
-        // One that ran well for long is not made to wait for what it did then.
-        let ran_well = now.since(part.died_at) >= RAN_WELL_MS;
-        part.deaths = if ran_well { 1 } else { part.deaths + 1 };
-        part.died_at = now;
-        let delay = (RESTART_DELAY * 2u32.saturating_pow(part.deaths - 1)).min(RESTART_DELAY_MAX);
+        let delay = part.deaths.died(clock::now());
         log::error!(
             "partition {id} of {} died and is started again in {delay:?}",
             self.stored.name

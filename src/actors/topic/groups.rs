@@ -1,6 +1,6 @@
 //! A topic's groups: made, started, restarted and deleted by its TopicActor.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use actix::prelude::*;
 use callboard_core::lease::Ordering;
@@ -8,7 +8,7 @@ use callboard_protocol::{ErrorCode, GroupMode, GroupName, TopicName, error::Refu
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::TopicActor;
+use super::{TopicActor, deaths::Deaths};
 use crate::{
     actors::{
         clock,
@@ -24,11 +24,6 @@ use crate::{
     store::{StoreError, StoredTopic, TopicId},
 };
 
-/// A group that died is started again after this long, doubled each time up to the maximum.
-const RESTART_DELAY: Duration = Duration::from_millis(10);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-/// So long without dying, and the next death counts as the first.
-const RAN_WELL_MS: u64 = 60_000;
 /// What the names begin with under which the store keeps the logs of groups.
 const STORED_PREFIX: &str = "$groups.";
 
@@ -47,7 +42,7 @@ type Waiting = oneshot::Sender<Result<Arc<GroupRef>, Refusal>>;
 #[derive(Default)]
 pub struct Groups {
     making: HashMap<GroupName, Vec<Waiting>>,
-    deaths: HashMap<GroupName, (u32, callboard_protocol::Timestamp)>,
+    deaths: HashMap<GroupName, Deaths>,
 }
 
 /// What the store keeps of a group besides its log.
@@ -306,16 +301,8 @@ impl Handler<GroupDied> for TopicActor {
             .clone()
             .and_then(|topic| Some((topic.group(&name)?, topic)));
         let Some((group, topic)) = found else { return };
-        let now = clock::now();
-        let (deaths, died_at) = self.groups.deaths.entry(group.name.clone()).or_default();
-        // One that ran well for long is not made to wait for what it did then.
-        *deaths = if now.since(*died_at) >= RAN_WELL_MS {
-            1
-        } else {
-            *deaths + 1
-        };
-        *died_at = now;
-        let delay = (RESTART_DELAY * 2u32.saturating_pow(*deaths - 1)).min(RESTART_DELAY_MAX);
+        let deaths = self.groups.deaths.entry(group.name.clone()).or_default();
+        let delay = deaths.died(clock::now());
         log::error!(
             "group {name} of {} died and is started again in {delay:?}",
             topic.name
