@@ -20,6 +20,7 @@ pub use self::{
     answers::{Answers, Ticket},
     receipt::Receipt,
 };
+pub(super) use self::receipt::lost;
 use super::{
     directory::PartitionRef,
     hub::HubActor,
@@ -126,6 +127,15 @@ pub enum Slot {
         pending: usize,
         /// Which record of it.
         index: usize,
+    },
+    /// It is one route of a record that was published through an exchange.
+    Route {
+        /// Which publish of the session.
+        pending: usize,
+        /// Which record of it.
+        record: usize,
+        /// Which of the record's routes.
+        route: usize,
     },
 }
 

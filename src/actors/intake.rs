@@ -3,6 +3,10 @@
 //! Used by sessions and by REST alike. A draft goes to its partition as one message, however many
 //! records and frames it holds.
 
+mod routed;
+
+pub use routed::OpenTogether;
+
 use std::sync::Arc;
 
 use callboard_core::{
@@ -29,11 +33,35 @@ const RECORD_OVERHEAD_BYTES: usize = 24;
 /// The drafts of one publisher, at most one for each partition, way of being answered and way of keeping.
 #[derive(Default)]
 pub struct Intake {
-    open: Vec<OpenDraft>,
+    open: Vec<Open>,
     /// About how many bytes of records are to come, for the size of a new draft's buffer.
     expected_bytes: usize,
     /// Bounds what waits for a session; whoever else publishes is bounded by its caller.
     waits: Option<Arc<SessionWaits>>,
+}
+
+/// Records that were not sent yet.
+pub enum Open {
+    /// For one partition.
+    Draft(OpenDraft),
+    /// For several, which store them together.
+    Together(OpenTogether),
+}
+
+impl Open {
+    fn touches(&self, part: &Arc<PartitionRef>) -> bool {
+        match self {
+            Self::Draft(open) => Arc::ptr_eq(&open.part, part),
+            Self::Together(open) => open.touches(part),
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        match self {
+            Self::Draft(open) => open.draft.records.len() >= DRAFT_BYTES_MAX,
+            Self::Together(open) => open.is_large(),
+        }
+    }
 }
 
 /// Records for one partition that were not sent yet.
@@ -150,22 +178,15 @@ impl Intake {
         // What comes is for as many partitions as the topic has, if nothing says more.
         let expected_bytes = self.expected_bytes / partitions;
         let open = self.draft_for(part, (asked, keep), (expected_bytes, about_bytes));
-        let parts = RecordParts {
-            key: record.key.as_deref(),
-            headers: record.headers.as_deref(),
-            message_id: record.message_id.as_deref(),
-            ttl_ms,
-            binary: record.payload.is_binary(),
-            payload: record.payload.bytes(),
-        };
-        let bytes = parts.encode(&mut open.draft.records) as u32;
+        let bytes = parts(record, ttl_ms).encode(&mut open.draft.records) as u32;
         if let Some(waits) = waits {
             match waits.hold(bytes as usize) {
                 Ok(held) => open.held.add(held),
                 Err(refusal) => {
                     let former = open.draft.records.len() - bytes as usize;
                     open.draft.records.truncate(former);
-                    self.open.retain(|open| !open.draft.entries.is_empty());
+                    self.open
+                        .retain(|open| !matches!(open, Open::Draft(open) if open.draft.entries.is_empty()));
                     return Err(Box::new((refusal, reply)));
                 }
             }
@@ -184,9 +205,13 @@ impl Intake {
     ) -> &mut OpenDraft {
         // From the newest on: a record goes behind every earlier one of its partition, so that the
         // order in which they were sent is kept also where levels of ack alternate.
-        let newest = self.open.iter().rposition(|open| Arc::ptr_eq(&open.part, part));
+        let newest = self.open.iter().rposition(|open| open.touches(part));
+        let fits = |open: &Open| match open {
+            Open::Draft(open) => open.asked == asked && open.keep == keep,
+            Open::Together(_) => false,
+        };
         let index = match newest {
-            Some(index) if self.open[index].asked == asked && self.open[index].keep == keep => index,
+            Some(index) if fits(&self.open[index]) => index,
             _ => {
                 // With room for what is expected: buffers that grow record by record cost more than the
                 // records.
@@ -196,18 +221,21 @@ impl Intake {
                     records: Vec::with_capacity(bytes),
                     entries: Vec::with_capacity(count),
                 };
-                self.open.push(OpenDraft {
+                self.open.push(Open::Draft(OpenDraft {
                     part: part.clone(),
                     asked,
                     keep,
                     draft,
                     replies: Vec::with_capacity(count),
                     held: Held::default(),
-                });
+                }));
                 self.open.len() - 1
             }
         };
-        &mut self.open[index]
+        match &mut self.open[index] {
+            Open::Draft(open) => open,
+            Open::Together(_) => unreachable!("only a draft fits"),
+        }
     }
 
     /// Says that about so many bytes of records come now, so that a draft's buffer need not grow.
@@ -222,13 +250,11 @@ impl Intake {
 
     /// Whether a draft has grown so large that it should be sent now.
     pub fn is_large(&self) -> bool {
-        self.open
-            .iter()
-            .any(|open| open.draft.records.len() >= DRAFT_BYTES_MAX)
+        self.open.iter().any(Open::is_large)
     }
 
     /// Takes the drafts in the order in which they must be sent.
-    pub fn take(&mut self) -> Vec<OpenDraft> {
+    pub fn take(&mut self) -> Vec<Open> {
         std::mem::take(&mut self.open)
     }
 }
@@ -237,8 +263,7 @@ impl OpenDraft {
     /// Bytes that will be in flight: with what goes along with each record, which is more than a small
     /// record has itself.
     pub fn bytes(&self) -> usize {
-        let each = size_of::<Reply>() + size_of::<DraftEntry>();
-        self.draft.records.len() + self.replies.len() * each
+        in_flight_bytes(&self.draft, self.replies.len())
     }
 
     /// The message, and the partition to send it to.
@@ -257,6 +282,22 @@ impl OpenDraft {
             receipt,
         };
         (self.part, append)
+    }
+}
+
+fn in_flight_bytes(draft: &Draft, replies: usize) -> usize {
+    draft.records.len() + replies * (size_of::<Reply>() + size_of::<DraftEntry>())
+}
+
+/// The parts of a record that lives for `ttl_ms`.
+fn parts<'a>(record: &'a NewRecord<'_>, ttl_ms: Option<u64>) -> RecordParts<'a> {
+    RecordParts {
+        key: record.key.as_deref(),
+        headers: record.headers.as_deref(),
+        message_id: record.message_id.as_deref(),
+        ttl_ms,
+        binary: record.payload.is_binary(),
+        payload: record.payload.bytes(),
     }
 }
 

@@ -39,6 +39,7 @@ pub mod clock;
 pub mod conn;
 pub mod directory;
 pub mod events;
+pub mod exchanges;
 pub mod gateway;
 pub mod group;
 pub mod hub;
@@ -46,12 +47,14 @@ pub mod intake;
 pub mod member;
 pub mod pages;
 pub mod partition;
+pub mod pending;
 pub mod plain;
 pub mod readers;
 pub mod session;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
+pub mod together;
 pub mod told;
 pub mod topic;
 pub mod waiting;
@@ -117,6 +120,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// The topics.
     pub directory: directory::Directory,
+    /// The exchanges.
+    pub exchanges: exchanges::Exchanges,
     /// Threads that may wait for a disk.
     pub readers: readers::Readers,
     workers: RwLock<Arc<[Worker]>>,
@@ -136,6 +141,7 @@ impl Shared {
             settings,
             store,
             directory: directory::Directory::default(),
+            exchanges: exchanges::Exchanges::default(),
             readers,
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),

@@ -9,6 +9,7 @@
 //! [`Append`]: super::append::Append
 
 mod admit;
+mod hold;
 mod mailbox;
 mod room;
 mod waits;
@@ -43,6 +44,7 @@ use super::{
     clock,
     directory::PartitionRef,
     hub::{Committed, Delivery, HubActor, Settle},
+    together::After,
     told::Telling,
     topic::{PartitionReady, Sentinel, TopicActor},
     wire::{self, Format},
@@ -73,6 +75,8 @@ pub struct PartitionActor {
     /// When those who wait are looked at again.
     look: Option<(Instant, SpawnHandle)>,
     watchers: Vec<Watcher>,
+    /// What the partition waits for before it submits anything more.
+    hold: Option<hold::Hold>,
     /// Whether a timer runs that tells the hubs what they missed.
     retrying: bool,
     /// The topic was deleted: whoever still sends is told so.
@@ -112,6 +116,8 @@ struct Inflight {
     batch: Option<Arc<Batch>>,
     outcomes: Outcomes,
     receipt: Receipt,
+    /// Those who come after it, if it is part of a publish to others as well.
+    after: Option<Arc<After>>,
 }
 
 impl PartitionActor {
@@ -137,6 +143,7 @@ impl PartitionActor {
             look: None,
             part,
             watchers: Vec::new(),
+            hold: None,
             retrying: false,
             closed: false,
             sentinel,
@@ -240,6 +247,9 @@ impl PartitionActor {
             if let Some(batch) = &inflight.batch {
                 batch_bytes += batch.records.len();
                 batches.push(batch.clone());
+            }
+            if let Some(after) = &inflight.after {
+                after.committed();
             }
             let settlement = admit::settlement(&inflight, durability);
             settled.extend(inflight.receipt.settle(settlement));
@@ -346,6 +356,11 @@ impl PartitionActor {
         let mut answers = Answers::default();
         self.waits.refuse(offsets, refusal, stays, &mut answers);
         self.answer(answers);
+    }
+
+    /// The offset that the next record gets.
+    fn next_offset(&self) -> Offset {
+        self.state.as_ref().map_or(Offset::ZERO, Partition::next_offset)
     }
 
     /// The offset after the last record that may be shown.

@@ -41,8 +41,7 @@ impl Handler<Append> for PartitionActor {
 
     fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
         self.append(append);
-        self.retry_missed(ctx);
-        self.look_later(ctx);
+        self.settled_down(ctx);
     }
 }
 
@@ -153,6 +152,7 @@ impl Handler<Close> for PartitionActor {
         self.refuse_room(&deleted());
         self.closed = true;
         self.inflight.clear();
+        self.go_on();
         ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());
     }
 }
@@ -201,6 +201,12 @@ impl Handler<EndWaits> for PartitionActor {
 }
 
 impl PartitionActor {
+    /// Sees to what the last message left to be done later.
+    pub(super) fn settled_down(&mut self, ctx: &mut Context<Self>) {
+        self.retry_missed(ctx);
+        self.look_later(ctx);
+    }
+
     fn end_all_waits(&mut self) {
         let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
         // The others are answered when it is known whether they are stored.
