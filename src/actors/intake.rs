@@ -156,6 +156,14 @@ impl Intake {
         asked: Asked,
         reply: Reply,
     ) -> Result<(), Box<(Refusal, Reply)>> {
+        if record.due.is_some() {
+            let refusal = not_available("delay_ms and deliver_at are not available in this version");
+            return Err(Box::new((refusal, reply)));
+        }
+        if record.notify.is_some() {
+            let refusal = not_available("notify is not available in this version");
+            return Err(Box::new((refusal, reply)));
+        }
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
         let keep = if ttl_ms == Some(0) {
             Keep::Transient
@@ -299,6 +307,10 @@ fn parts<'a>(record: &'a NewRecord<'_>, ttl_ms: Option<u64>) -> RecordParts<'a> 
         binary: record.payload.is_binary(),
         payload: record.payload.bytes(),
     }
+}
+
+fn not_available(message: &str) -> Refusal {
+    Refusal::new(ErrorCode::InvalidArgument, message)
 }
 
 fn not_stored() -> Refusal {

@@ -5,7 +5,9 @@
 //! that must wait (a topic that is being created, a disk) makes those behind it wait, and the socket is not
 //! read from meanwhile.
 
+mod declare;
 mod groups;
+mod publish;
 mod requests;
 
 use std::{
@@ -67,6 +69,8 @@ pub struct SessionActor {
     fragments: Option<BytesMut>,
     /// The topic that the last publish named; most sessions publish to one.
     placing: Option<Box<Placing>>,
+    /// Where the routing keys of its publishes led.
+    routing: Option<Box<publish::Routing>>,
     /// Why the topic that a waiting frame needs is not to be had.
     denied: Option<Refusal>,
     /// What found a mailbox full, or must go alone, in order.
@@ -138,6 +142,7 @@ impl SessionActor {
             lines: BytesMut::new(),
             fragments: None,
             placing: None,
+            routing: None,
             denied: None,
             unsent: VecDeque::new(),
             settling: Vec::new(),
