@@ -24,6 +24,7 @@ pub(super) use self::receipt::lost;
 use super::{
     directory::PartitionRef,
     hub::HubActor,
+    notice::NoticeTo,
     waiting::{Held, SessionWaits, Until},
 };
 
@@ -43,6 +44,8 @@ pub struct Append {
     pub keep: Keep,
     /// Who is told.
     pub receipt: Receipt,
+    /// Who else is told when it comes so far, by record.
+    pub notices: Vec<(usize, NoticeTo)>,
 }
 
 impl Append {
@@ -56,7 +59,9 @@ impl Append {
             records: self.draft.records.split_off(bytes),
             entries: self.draft.entries.split_off(at),
         };
+        let notices = self.notices.extract_if(.., |(index, _)| *index >= at);
         Self {
+            notices: notices.map(|(index, to)| (index - at, to)).collect(),
             receipt: self.receipt.split_off(at, bytes),
             draft,
             asked: self.asked,

@@ -19,6 +19,7 @@ use callboard_protocol::{ErrorCode, PartitionId, client::NewRecord, error::Refus
 use super::{
     append::{Append, Asked, Keep, Origin, Receipt, Reply},
     directory::{PartitionRef, Topic},
+    notice::{NoticeTo, Wanted},
     waiting::{Held, SessionWaits},
 };
 
@@ -73,6 +74,8 @@ pub struct OpenDraft {
     replies: Vec<Reply>,
     /// What of it is counted as waiting.
     held: Held,
+    /// The notices that are asked for, by record.
+    wanted: Vec<(usize, Wanted)>,
 }
 
 /// A topic with what placing a record in it needs, kept from frame to frame.
@@ -160,10 +163,6 @@ impl Intake {
             let refusal = not_available("delay_ms and deliver_at are not available in this version");
             return Err(Box::new((refusal, reply)));
         }
-        if record.notify.is_some() {
-            let refusal = not_available("notify is not available in this version");
-            return Err(Box::new((refusal, reply)));
-        }
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
         let keep = if ttl_ms == Some(0) {
             Keep::Transient
@@ -178,6 +177,10 @@ impl Intake {
         if keep == Keep::Transient && asked.until().is_some() {
             return Err(Box::new((not_stored(), reply)));
         }
+        let wanted = match self.wanted(record, keep) {
+            Ok(wanted) => wanted,
+            Err(refusal) => return Err(Box::new((refusal, reply))),
+        };
         let waits = match asked.until() {
             None => None,
             Some(_) => self.waits.clone(),
@@ -200,9 +203,20 @@ impl Intake {
             }
         }
         let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
+        open.wanted
+            .extend(wanted.map(|wanted| (open.replies.len(), wanted)));
         open.draft.entries.push(DraftEntry { bytes, message_id });
         open.replies.push(reply);
         Ok(())
+    }
+
+    /// The notice that a record asks for.
+    fn wanted(&self, record: &NewRecord<'_>, keep: Keep) -> Result<Option<Wanted>, Refusal> {
+        match &record.notify {
+            None => Ok(None),
+            Some(_) if keep == Keep::Transient => Err(not_stored()),
+            Some(notify) => Wanted::new(notify, self.waits.as_ref()).map(Some),
+        }
     }
 
     fn draft_for(
@@ -236,6 +250,7 @@ impl Intake {
                     draft,
                     replies: Vec::with_capacity(count),
                     held: Held::default(),
+                    wanted: Vec::new(),
                 }));
                 self.open.len() - 1
             }
@@ -282,15 +297,22 @@ impl OpenDraft {
             records.shrink_to_fit();
         }
         let bytes = self.bytes();
+        let notices = addressed(self.wanted, &origin);
         let receipt = Receipt::new(origin, self.part.clone(), (bytes, self.held), self.replies);
         let append = Append {
             draft: self.draft,
             asked: self.asked,
             keep: self.keep,
             receipt,
+            notices,
         };
         (self.part, append)
     }
+}
+
+fn addressed(wanted: Vec<(usize, Wanted)>, origin: &Origin) -> Vec<(usize, NoticeTo)> {
+    let to = |(index, wanted): (usize, Wanted)| (index, wanted.to(origin));
+    wanted.into_iter().map(to).collect()
 }
 
 fn in_flight_bytes(draft: &Draft, replies: usize) -> usize {
@@ -316,6 +338,6 @@ fn not_available(message: &str) -> Refusal {
 fn not_stored() -> Refusal {
     Refusal::new(
         ErrorCode::InvalidArgument,
-        "a record with ttl_ms 0 is not stored; ack delivered and processed need one that is",
+        "a record with ttl_ms 0 is not stored; ack delivered and processed and notify need one that is",
     )
 }

@@ -45,6 +45,7 @@ pub mod group;
 pub mod hub;
 pub mod intake;
 pub mod member;
+pub mod notice;
 pub mod pages;
 pub mod partition;
 pub mod pending;

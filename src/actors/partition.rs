@@ -11,6 +11,7 @@
 mod admit;
 mod hold;
 mod mailbox;
+mod notices;
 mod room;
 mod waits;
 
@@ -18,6 +19,7 @@ pub use mailbox::{Adopt, Close, Configure, EndWaits, StoreEvent, Watch};
 #[cfg(test)]
 pub use mailbox::{InjectPanic, Stall};
 pub use room::RoomMade;
+use notices::Notices;
 use room::RoomQueue;
 pub use waits::{Processed, ProcessedOutcome, Sent};
 use waits::{Stays, WaitList};
@@ -70,6 +72,8 @@ pub struct PartitionActor {
     inflight: VecDeque<Inflight>,
     /// Publishers whose records are stored, or will be, and who wait for more than that.
     waits: WaitList,
+    /// Notices for publishers who do not wait.
+    notices: Notices,
     /// Appends for which there is no room.
     room: RoomQueue,
     /// When those who wait are looked at again.
@@ -139,6 +143,7 @@ impl PartitionActor {
             first_offset: Offset::ZERO,
             inflight: VecDeque::new(),
             waits: WaitList::new(part.clone()),
+            notices: Notices::new(part.clone()),
             room: RoomQueue::new(part.clone()),
             look: None,
             part,
@@ -259,6 +264,10 @@ impl PartitionActor {
                 batch_bytes = 0;
             }
         }
+        if !self.notices.is_empty() {
+            let due = self.notices.committed(visible);
+            self.give(due);
+        }
         let delivery = self.delivery(&batches);
         let has_more = delivery.is_some();
         self.send_out(delivery, settled);
@@ -351,6 +360,12 @@ impl PartitionActor {
         self.send_out(None, settled);
     }
 
+    fn give(&self, due: notices::Due) {
+        for (to, outcome) in due {
+            to.give(&self.shared, &self.part.topic, self.part.id, &outcome);
+        }
+    }
+
     /// Refuses those who wait for these records.
     fn end_waits(&mut self, offsets: impl RangeBounds<Offset>, refusal: &Refusal, stays: Stays) {
         let mut answers = Answers::default();
@@ -408,6 +423,8 @@ impl PartitionActor {
             self.settle(inflight.receipt, Settlement::Refused(refusal.clone()));
         }
         self.end_waits(from.., &refusal, Stays::No);
+        // Who published them is told that they are not stored.
+        drop(self.notices.fail(from.., &refusal));
         self.state = None;
         self.incarnation = self.shared.next_incarnation();
         self.open(ctx);

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use super::{
     append::{Asked, Receipt},
     directory::PartitionRef,
+    notice::NoticeTo,
 };
 use crate::store::{Durability, Incarnation};
 
@@ -72,6 +73,8 @@ pub struct Stop {
     pub records: Vec<usize>,
     /// Who is told what became of them.
     pub receipt: Receipt,
+    /// Who else is told when they come so far, by the stop's records.
+    pub notices: Vec<(usize, NoticeTo)>,
     /// What the partition reserved in this round.
     pub reserved: Option<Reserved>,
 }

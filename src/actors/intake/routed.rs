@@ -10,10 +10,11 @@ use callboard_core::{
 use callboard_protocol::{ErrorCode, client::NewRecord, error::Refusal};
 use tokio::sync::oneshot;
 
-use super::{DRAFT_BYTES_MAX, Intake, Open, Placing, in_flight_bytes, not_stored, parts};
+use super::{DRAFT_BYTES_MAX, Intake, Open, Placing, addressed, in_flight_bytes, not_stored, parts};
 use crate::actors::{
-    append::{Asked, Origin, Receipt, Reply},
+    append::{Asked, Keep, Origin, Receipt, Reply},
     directory::PartitionRef,
+    notice::Wanted,
     together::{Kept, Stop, Together},
     waiting::Held,
 };
@@ -37,6 +38,7 @@ struct OpenStop {
     records: Vec<usize>,
     replies: Vec<Reply>,
     held: Held,
+    wanted: Vec<(usize, Wanted)>,
 }
 
 impl OpenTogether {
@@ -65,6 +67,7 @@ impl OpenTogether {
                 receipt: Receipt::new(origin.clone(), stop.part.clone(), held, stop.replies),
                 part: stop.part,
                 kept: stop.kept,
+                notices: addressed(stop.wanted, origin),
                 draft: stop.draft,
                 records: stop.records,
                 reserved: None,
@@ -83,6 +86,7 @@ impl OpenTogether {
                 records: Vec::new(),
                 replies: Vec::new(),
                 held: Held::default(),
+                wanted: Vec::new(),
             });
             self.stops.len() - 1
         });
@@ -122,6 +126,10 @@ impl Intake {
             .iter()
             .map(|placing| parts(record, record.ttl_ms.or(placing.config.ttl_ms)))
             .collect();
+        let mut wanted = Vec::new();
+        for _ in &targets {
+            wanted.push(self.wanted(record, Keep::Stored)?);
+        }
         self.hold_for(asked, &encodings)?;
         let is_held = self.waits.is_some() && asked.until().is_some();
         let together = self.together_for(asked, targets.len());
@@ -141,6 +149,9 @@ impl Intake {
                 message_id,
             });
             stop.records.push(index);
+            let wanted = wanted[route].take();
+            stop.wanted
+                .extend(wanted.map(|wanted| (stop.replies.len(), wanted)));
             stop.replies.push(reply(route));
             if is_held {
                 stop.held.add(Held::one(bytes));

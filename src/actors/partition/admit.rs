@@ -24,6 +24,7 @@ use crate::{
         clock,
         directory::Topic,
         hub::Settle,
+        notice::NoticeTo,
         waiting::{Held, Until},
     },
     store::{Submission, Submitted},
@@ -203,6 +204,7 @@ impl PartitionActor {
             asked,
             keep: _,
             receipt,
+            notices,
         } = append;
         let limits = self.limits(counted);
         let until = asked.until();
@@ -216,6 +218,8 @@ impl PartitionActor {
             self.part.set_given(state.next_offset());
         }
         drop(room);
+        let base = batch.as_ref().map_or(Offset::ZERO, |batch| batch.base_offset);
+        self.keep_notices(notices, base, &outcomes);
         let Some(batch) = batch.map(Arc::new) else {
             return self.without_batch(outcomes, receipt);
         };
@@ -230,6 +234,27 @@ impl PartitionActor {
             self.let_wait(&mut inflight, (until, deadline), &sizes);
         }
         self.submit(inflight, asked.ack);
+    }
+
+    /// Keeps the notices for records that have an offset, of which the first that is stored has `base`.
+    pub(super) fn keep_notices(
+        &mut self,
+        notices: Vec<(usize, NoticeTo)>,
+        base: Offset,
+        outcomes: &Outcomes,
+    ) {
+        for (index, to) in notices {
+            let offset = match outcomes {
+                Outcomes::AllStored => Some(base.plus(index as u64)),
+                Outcomes::Each(outcomes) => match outcomes.get(index) {
+                    Some(Outcome::Stored(offset) | Outcome::Duplicate(offset)) => Some(*offset),
+                    Some(Outcome::Refused(_)) | None => None,
+                },
+            };
+            if let Some(offset) = offset {
+                self.notices.add(offset, to);
+            }
+        }
     }
 
     /// Lets the publishers of the records that get stored wait for more than that, each for itself; what is

@@ -34,7 +34,7 @@ pub struct Hold {
     /// What it gave of its offsets, and as whom.
     reserved: Option<(Incarnation, Offset)>,
     /// Publishers of these records that are going to wait, counted already.
-    expected: Option<(Until, u64)>,
+    expected: Vec<(Until, u64)>,
     queue: VecDeque<Held>,
 }
 
@@ -101,7 +101,7 @@ impl PartitionActor {
                 self.hold = Some(Hold {
                     id: together.id,
                     reserved: None,
-                    expected: None,
+                    expected: Vec::new(),
                     queue: VecDeque::new(),
                 });
             }
@@ -154,9 +154,14 @@ impl PartitionActor {
                 }
             }
         }
-        let expected = together.asked.until().map(|until| (until, count));
-        if let Some((until, count)) = expected {
-            self.waits.expect(until, count);
+        let mut expected: Vec<(Until, u64)> = stop
+            .notices
+            .iter()
+            .filter_map(|(_, to)| Some((super::notices::until(to.on)?, 1)))
+            .collect();
+        expected.extend(together.asked.until().map(|until| (until, count)));
+        for (until, count) in &expected {
+            self.waits.expect(*until, *count);
         }
         if let Some(hold) = &mut self.hold {
             hold.reserved = Some((self.incarnation, base));
@@ -187,7 +192,7 @@ impl PartitionActor {
     /// Takes back what was reserved; nothing came after it.
     fn take_back(&mut self) {
         let Some(hold) = &mut self.hold else { return };
-        if let Some((until, count)) = hold.expected.take() {
+        for (until, count) in hold.expected.drain(..) {
             self.waits.unexpect(until, count);
         }
         let Some((incarnation, base)) = hold.reserved.take() else {
@@ -205,7 +210,7 @@ impl PartitionActor {
     /// Serves what waited, until it waits again.
     fn go_on(&mut self) {
         let Some(hold) = self.hold.take() else { return };
-        if let Some((until, count)) = hold.expected {
+        for (until, count) in hold.expected {
             self.waits.unexpect(until, count);
         }
         let mut queue = hold.queue;
@@ -332,7 +337,10 @@ impl PartitionActor {
             after,
         } = resolved;
         let Stop {
-            reserved, receipt, ..
+            reserved,
+            receipt,
+            notices,
+            ..
         } = stop;
         let is_held = self.hold.as_ref().is_some_and(|hold| hold.id == id);
         let own = reserved.filter(|own| own.incarnation == self.incarnation && self.state.is_some());
@@ -348,6 +356,7 @@ impl PartitionActor {
         if let Some(hold) = &mut self.hold {
             hold.reserved = None;
         }
+        self.keep_notices(notices, own.base, &own.outcomes);
         let Some(batch) = own.batch else {
             self.without_batch(own.outcomes, receipt);
             if submits == Submits::Own {
