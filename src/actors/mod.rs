@@ -50,6 +50,7 @@ pub mod pages;
 pub mod partition;
 pub mod pending;
 pub mod plain;
+pub mod push;
 pub mod readers;
 pub mod session;
 #[cfg(test)]
@@ -92,6 +93,8 @@ pub struct Settings {
     pub rejoin_grace_ms: u64,
     /// How long a member may commit what it was given of a partition that it loses.
     pub revoke_grace_ms: u64,
+    /// Whether webhooks and notices may go to addresses that are not public.
+    pub webhook_allow_private: push::AllowPrivate,
 }
 
 /// A thread that sessions and partitions run on.
@@ -127,6 +130,7 @@ pub struct Shared {
     pub readers: readers::Readers,
     workers: RwLock<Arc<[Worker]>>,
     broker: OnceLock<Addr<broker::BrokerActor>>,
+    push: OnceLock<push::Push>,
     incarnations: AtomicU64,
     members: AtomicU64,
     /// Whether the store says when it has told all of a flush.
@@ -146,6 +150,7 @@ impl Shared {
             readers,
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),
+            push: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             members: AtomicU64::new(0),
             hears_in_groups: AtomicBool::new(false),
@@ -216,6 +221,15 @@ impl Shared {
     fn set_broker(&self, broker: Addr<broker::BrokerActor>) {
         // A second broker would be a fault of the caller; the first one stays.
         let _ = self.broker.set(broker);
+        self.push
+            .get_or_init(|| push::Push::start(self.settings.webhook_allow_private));
+    }
+
+    /// What calls HTTP endpoints.
+    pub fn push(&self) -> &push::Push {
+        self.push
+            .get()
+            .expect("the broker starts it before anyone can ask for it")
     }
 
     fn next_incarnation(&self) -> Incarnation {
