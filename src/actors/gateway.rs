@@ -105,7 +105,7 @@ pub async fn publish(
         ));
     }
     let asked = bounded(asked);
-    let mut intake = Intake::default();
+    let mut intake = Intake::of_caller(shared.push().allow_private());
     let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
