@@ -96,16 +96,29 @@ pub async fn publish(
     records: Vec<Result<NewRecord<'_>, Refusal>>,
     asked: Asked,
 ) -> Result<Vec<RecordResult>, Refusal> {
-    if shared.is_shutting_down() {
-        return Err(Refusal::new(
-            ErrorCode::ShuttingDown,
-            "the broker is shutting down",
-        ));
-    }
     if topic.name.is_internal() {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             "names that begin with $ are the broker's own",
+        ));
+    }
+    publish_own(shared, topic, records, asked).await
+}
+
+/// As [`publish`], also into the broker's own topics.
+///
+/// # Errors
+/// `shutting_down`.
+pub(super) async fn publish_own(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    records: Vec<Result<NewRecord<'_>, Refusal>>,
+    asked: Asked,
+) -> Result<Vec<RecordResult>, Refusal> {
+    if shared.is_shutting_down() {
+        return Err(Refusal::new(
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
         ));
     }
     let asked = Asked {
