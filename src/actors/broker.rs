@@ -4,6 +4,7 @@
 //! a TopicActor again that died. It is the only writer of the [`Directory`](super::directory::Directory).
 
 mod groups;
+mod webhooks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,14 +13,17 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
-pub use self::groups::{GetGroup, RemoveGroup};
+pub use self::{
+    groups::{GetGroup, RemoveGroup},
+    webhooks::{StartWebhook, WebhookDied},
+};
 pub use super::topic::groups::GroupWish;
 use super::{
     Shared, Worker, clock,
     directory::Topic,
     hub::{TopicClosed, TopicOpened},
     partition::refusal,
-    topic::{CloseTopic, Reconfigure, TopicActor, is_memory_only},
+    topic::{CloseTopic, Reconfigure, TopicActor, deaths::Deaths, is_memory_only},
 };
 use crate::store::{StoreError, StoredTopic, TopicId};
 
@@ -34,6 +38,8 @@ pub struct BrokerActor {
     kept: Vec<StoredTopic>,
     topics: HashMap<TopicName, Entry>,
     ready: Option<oneshot::Sender<()>>,
+    /// Of webhooks, by their ids.
+    webhook_deaths: HashMap<String, Deaths>,
 }
 
 struct Entry {
@@ -69,6 +75,7 @@ impl BrokerActor {
             kept,
             topics: HashMap::new(),
             ready: Some(ready),
+            webhook_deaths: HashMap::new(),
         }
     }
 
@@ -88,10 +95,10 @@ impl BrokerActor {
                 Err(error) => log::error!("topic {} is left out: {error}", stored.name),
             }
         }
-        self.tell_ready();
+        self.tell_ready(ctx);
     }
 
-    fn tell_ready(&mut self) {
+    fn tell_ready(&mut self, ctx: &mut Context<Self>) {
         let started = self.workers_expected == self.shared.workers().len();
         let all_open = self.topics.values().all(|entry| entry.topic.is_some());
         if started
@@ -99,6 +106,7 @@ impl BrokerActor {
             && let Some(ready) = self.ready.take()
         {
             self.shared.set_ready();
+            self.start_kept_webhooks(ctx);
             // Nobody waits for it in tests that ask for readiness otherwise.
             let _ = ready.send(());
         }
@@ -357,7 +365,7 @@ pub struct TopicReady(pub Arc<Topic>);
 impl Handler<TopicReady> for BrokerActor {
     type Result = ();
 
-    fn handle(&mut self, TopicReady(topic): TopicReady, _: &mut Self::Context) {
+    fn handle(&mut self, TopicReady(topic): TopicReady, ctx: &mut Self::Context) {
         let Some(entry) = self.topics.get_mut(&topic.name) else {
             return;
         };
@@ -373,7 +381,7 @@ impl Handler<TopicReady> for BrokerActor {
             // Whoever asked may have gone.
             let _ = waiting.send(Ok(topic.clone()));
         }
-        self.tell_ready();
+        self.tell_ready(ctx);
     }
 }
 

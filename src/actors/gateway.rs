@@ -1,6 +1,7 @@
 //! What REST, SSE and other callers that are no session ask of the actors.
 
 pub mod groups;
+pub mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -331,6 +332,7 @@ pub async fn shut_down(shared: &Shared) {
         // A hub that is gone has nobody to say goodbye to.
         let _ = told.await;
     }
+    webhooks::retire(shared).await;
     match shared.store.shutdown().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::error!("the store did not shut down cleanly: {error}"),

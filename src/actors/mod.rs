@@ -56,6 +56,7 @@ mod tests;
 pub mod told;
 pub mod topic;
 pub mod waiting;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::{
@@ -122,6 +123,8 @@ pub struct Shared {
     pub directory: directory::Directory,
     /// Threads that may wait for a disk.
     pub readers: readers::Readers,
+    /// The HTTP endpoints that are members of groups.
+    pub webhooks: webhook::registry::Webhooks,
     workers: RwLock<Arc<[Worker]>>,
     broker: OnceLock<Addr<broker::BrokerActor>>,
     push: OnceLock<push::Push>,
@@ -141,6 +144,7 @@ impl Shared {
             store,
             directory: directory::Directory::default(),
             readers,
+            webhooks: webhook::registry::Webhooks::default(),
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),
             push: OnceLock::new(),

@@ -14,3 +14,4 @@ mod socket;
 mod subscriptions;
 mod support;
 mod tidy;
+mod webhooks;
