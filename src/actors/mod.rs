@@ -27,25 +27,30 @@
 //! | [`group::receipt::GroupNews`] | group → hub | in order; bounded by credit and by what the member's socket takes |
 //! | [`group::mailbox::Wake`] | partition, membership → group | at most one waits |
 //! | [`partition::Sent`], `Processed`, `RoomMade` | hub, group → partition | only while publishers wait for it |
+//! | [`announce::Event`] | anyone → `$events` | a bounded queue that never waits; the oldest go when it is full |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
 //! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on
 //! from the log. What publishers wait for (`ack` `delivered` and `processed`, `when_full`) is bounded by
 //! [`waiting`]; the session's other frames go on meanwhile.
 
+pub mod announce;
 pub mod append;
 pub mod broker;
 pub mod clock;
 pub mod conn;
 pub mod directory;
 pub mod events;
+pub mod exchanges;
 pub mod gateway;
 pub mod group;
 pub mod hub;
 pub mod intake;
 pub mod member;
+pub mod notice;
 pub mod pages;
 pub mod partition;
+pub mod pending;
 pub mod plain;
 pub mod push;
 pub mod readers;
@@ -53,6 +58,7 @@ pub mod session;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
+pub mod together;
 pub mod told;
 pub mod topic;
 pub mod waiting;
@@ -121,6 +127,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// The topics.
     pub directory: directory::Directory,
+    /// The exchanges.
+    pub exchanges: exchanges::Exchanges,
     /// Threads that may wait for a disk.
     pub readers: readers::Readers,
     /// The HTTP endpoints that are members of groups.
@@ -130,6 +138,7 @@ pub struct Shared {
     push: OnceLock<push::Push>,
     incarnations: AtomicU64,
     members: AtomicU64,
+    announcements: announce::Announcements,
     /// Whether the store says when it has told all of a flush.
     hears_in_groups: AtomicBool,
     shutting_down: AtomicBool,
@@ -143,6 +152,7 @@ impl Shared {
             settings,
             store,
             directory: directory::Directory::default(),
+            exchanges: exchanges::Exchanges::default(),
             readers,
             webhooks: webhook::registry::Webhooks::default(),
             workers: RwLock::new(Arc::new([])),
@@ -150,6 +160,7 @@ impl Shared {
             push: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             members: AtomicU64::new(0),
+            announcements: announce::Announcements::default(),
             hears_in_groups: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             ready: AtomicBool::new(false),

@@ -28,6 +28,7 @@ use self::{
 };
 use super::{
     Shared,
+    announce::Event,
     broker::BrokerActor,
     clock,
     group::receipt::Whats,
@@ -183,7 +184,13 @@ impl WebhookActor {
 
 /// Says to everybody that a webhook calls nobody any more.
 pub fn announce_disabled(shared: &Shared, webhook: &WebhookRef, reason: &str) {
-    let _ = (shared, webhook, reason);
+    shared.announce(Event::WebhookDisabled {
+        webhook: webhook.id.clone(),
+        topic: webhook.settings.topic.to_string(),
+        group: webhook.settings.group.to_string(),
+        url: webhook.settings.url.clone(),
+        reason: reason.to_owned(),
+    });
 }
 
 impl Actor for WebhookActor {

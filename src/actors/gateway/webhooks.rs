@@ -10,6 +10,7 @@ use super::{internal, topic_or_new};
 use crate::{
     actors::{
         Shared,
+        announce::Event,
         broker::{GetGroup, GroupWish, StartWebhook, Want},
         clock,
         partition::refusal,
@@ -183,6 +184,12 @@ pub async fn create(shared: &Shared, wish: NewWebhook) -> Result<WebhookInfo, Re
     keep(shared, webhook.fact()).await?;
     shared.webhooks.insert(webhook.clone());
     shared.broker().do_send(StartWebhook(webhook.clone()));
+    shared.announce(Event::WebhookCreated {
+        webhook: webhook.id.clone(),
+        topic: webhook.settings.topic.to_string(),
+        group: webhook.settings.group.to_string(),
+        url: webhook.settings.url.clone(),
+    });
     Ok(WebhookInfo {
         secret: Some(webhook.settings.secret.text().to_owned()),
         ..describe(&webhook)
@@ -259,6 +266,11 @@ pub async fn delete(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<(), Re
     keep(shared, FactChange { key, value: None }).await?;
     if shared.webhooks.remove(&webhook.id).is_some() {
         webhook.tell(End);
+        shared.announce(Event::WebhookDeleted {
+            webhook: webhook.id.clone(),
+            topic: webhook.settings.topic.to_string(),
+            group: webhook.settings.group.to_string(),
+        });
     }
     Ok(())
 }
@@ -290,6 +302,12 @@ pub async fn enable(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<Webhoo
     make_group(shared, &webhook.settings).await?;
     if change(shared, webhook, None).await? {
         webhook.tell(Enabled);
+        shared.announce(Event::WebhookEnabled {
+            webhook: webhook.id.clone(),
+            topic: webhook.settings.topic.to_string(),
+            group: webhook.settings.group.to_string(),
+            url: webhook.settings.url.clone(),
+        });
     }
     Ok(describe(webhook))
 }
