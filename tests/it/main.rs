@@ -15,3 +15,4 @@ mod socket;
 mod subscriptions;
 mod support;
 mod tidy;
+mod webhooks;
