@@ -15,8 +15,10 @@
 //! - [`group`]: partitioned groups: who owns which partition, when it moves, how far it is committed.
 //! - [`group_log`]: what happened in a group, as the entries of its log.
 //! - [`lease`]: shared groups, where each record is leased to one member.
+//! - [`exchange`]: exchanges and their bindings: which topics a routing key reaches.
 
 mod dedup;
+pub mod exchange;
 pub mod group;
 pub mod group_log;
 pub mod hash;
