@@ -20,6 +20,9 @@ export function history(topic) {
   return histories.get(key);
 }
 
+/** The broker's own topics: they can be read, but a client's write or delete is refused. */
+export const isInternal = (topic) => topic.name.startsWith("$");
+
 const sum = (partitions, of) => partitions.reduce((total, partition) => total + of(partition), 0);
 
 export const recordsKept = (topic) => sum(topic.partitions, (one) => one.next_offset - one.first_offset);
@@ -71,7 +74,7 @@ export async function refresh() {
   clearTimeout(timer);
   try {
     const list = await api.listTopics();
-    list.sort((a, b) => (a.name < b.name ? -1 : 1));
+    list.sort((a, b) => isInternal(a) - isInternal(b) || (a.name < b.name ? -1 : 1));
     const now = Date.now();
     note(list, now);
     topics.value = { list, error: null, at: now };
