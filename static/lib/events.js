@@ -72,7 +72,7 @@ export function eventOf(record) {
   } catch {
     body = null;
   }
-  const name = body?.event ?? "unknown";
+  const name = String(body?.event ?? "unknown");
   const words = Object.hasOwn(WORDS, name) ? WORDS[name](body) : [`${name.replaceAll("_", " ")} `, { code: record.key ?? "" }];
   return { at: record.timestamp, name, words, isGrave: GRAVE.has(name) };
 }

@@ -8,4 +8,4 @@ export function clientOf(client) {
 }
 
 /** A session by the end of its id, which is what differs. */
-export const shortSession = (id) => `…${id.slice(-6)}`;
+export const shortSession = (id) => `…${String(id ?? "").slice(-6)}`;
