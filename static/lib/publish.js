@@ -38,6 +38,8 @@ export function frameOf(topic, form) {
   const fields = { type: "publish", ...to, ack: form.ack, ...dueOf(form) };
   if (form.key !== "") fields.key = form.key;
   if (!isRouted && form.partition !== "") fields.partition = Number(form.partition);
+  if (form.messageId !== "") fields.message_id = form.messageId;
+  if (form.ttl !== "") fields.ttl_ms = Number(form.ttl);
   const headers = headersOf(form.headers);
   if (Object.keys(headers).length > 0) fields.headers = headers;
   return { fields, raw: { payload: oneLine(form.payload) } };

@@ -14,7 +14,7 @@ const PLACES_SHOWN = 6;
 const EXCHANGES_MS = 15000;
 
 const EMPTY = {
-  exchange: "", routingKey: "", key: "", partition: "", headers: "", payload: '{"total": 12.50}', ack: "durable", copies: "1",
+  exchange: "", routingKey: "", key: "", partition: "", headers: "", messageId: "", ttl: "", payload: '{"total": 12.50}', ack: "durable", copies: "1",
   when: "now", amount: "10", unit: "seconds", at: "",
 };
 
@@ -63,6 +63,14 @@ export function Publish({ connection, topic, exchange = "", go, onSent }) {
         <details class="more"><summary>Headers${form.headers.trim() ? " ·" : ""}</summary>
           <label class="field">One a line, name: value
             <textarea class="mono" name="headers" rows="2" spellcheck=${false} value=${form.headers} onInput=${set("headers")}></textarea></label>
+        </details>
+        <details class="more"><summary>More${form.messageId || form.ttl ? " ·" : ""}</summary>
+          <div class="fields">
+            <label class="field grow">Message id <input class="mono" name="message_id" value=${form.messageId} onInput=${set("messageId")} autocomplete="off" autocapitalize="off" spellcheck=${false} />
+              <small>A repeat stores nothing.</small></label>
+            <label class="field">Lives for (ms) <input type="number" name="ttl" min="0" placeholder="no end" value=${form.ttl} onInput=${set("ttl")} />
+              <small>0 is never stored.</small></label>
+          </div>
         </details>
         <div class="fields send">
           <label class="field">Ack <select name="ack" value=${form.ack} onChange=${set("ack")}>
@@ -128,5 +136,7 @@ function Place({ place, isHere, go }) {
   const name = isHere ? "" : `${topic} `;
   if (scheduled !== undefined) return html`<span>${name}due <b>${format.clock(place.deliver_at).slice(0, 8)}</b> <code class="faint">${scheduled}</code></span>`;
   if (typeof offset !== "number") return html`<span>${name}taken</span>`;
-  return html`<button type="button" class="link-like mono" onClick=${() => go(recordHash(topic, place))}>${name}p${partition} @${format.count(offset)}</button>`;
+  return html`
+    <button type="button" class="link-like mono" onClick=${() => go(recordHash(topic, place))}>${name}p${partition} @${format.count(offset)}</button>
+    ${place.duplicate ? html`<span class="tag" title="Its message id was there before, so nothing was stored">seen before</span>` : null}`;
 }

@@ -31,15 +31,14 @@ function useWidth(place) {
   return width;
 }
 
-/** A picture that is higher than its window shows the exchange that is looked at. */
-function useChosenInSight(place, chosen, shape) {
+/** Brings what `selector` finds into the window of a picture that is higher than it, unless some of it is there; again when `when` changes. */
+function useInSight(place, selector, when) {
   useLayoutEffect(() => {
     const scroller = place.current;
-    const box = scroller.querySelector('[aria-pressed="true"]');
-    if (!box) return;
-    const isInSight = box.offsetTop >= scroller.scrollTop && box.offsetTop + box.offsetHeight <= scroller.scrollTop + scroller.clientHeight;
-    if (!isInSight) scroller.scrollTop = box.offsetTop + box.offsetHeight / 2 - scroller.clientHeight / 2;
-  }, [chosen, shape]);
+    const found = [...scroller.querySelectorAll(selector)];
+    const isSeen = (box) => box.offsetTop >= scroller.scrollTop && box.offsetTop + box.offsetHeight <= scroller.scrollTop + scroller.clientHeight;
+    if (found.length > 0 && !found.some(isSeen)) scroller.scrollTop = found[0].offsetTop + found[0].offsetHeight / 2 - scroller.clientHeight / 2;
+  }, when);
 }
 
 /** The boxes of a wiring: `{id, height, isEnd}`, as tall as the wires that arrive need. */
@@ -140,7 +139,8 @@ export function RoutingMap({ exchanges, chosen, lit, tookAlternate, onChoose, ch
     const box = layout.places.get(id);
     return { left: `${size.left(box.column)}px`, top: `${box.top + TOP_PX}px`, width: `${size.box}px`, height: `${box.height}px` };
   };
-  useChosenInSight(place, chosen, shape);
+  useInSight(place, '[aria-pressed="true"]', [chosen, shape, width > 0]);
+  useInSight(place, ".box-topic.lit", [lit && [...lit.topics].join()]);
   const shade = (isLit) => (light === null ? "" : isLit ? "lit" : "dim");
   return html`
     <${Notice} title="Where publishes go" className="picture routing-map" aside=${html`<${Legend} plan=${plan} />`}>
@@ -197,7 +197,7 @@ function ExchangeBox({ one, isChosen, shade, style, onChoose }) {
   return html`
     <button type="button" class=${`box box-exchange ${shade}`} style=${style} aria-pressed=${isChosen} data-exchange=${one.name} title=${one.name} onClick=${() => onChoose(one.name)}>
       <span class="box-name">${one.name}</span>
-      <span class="box-facts"><i>${one.type}</i> <${Rate} value=${one.rates?.publishes_per_s ?? null} /></span>
+      <span class="box-facts"><i>${one.type}</i>${one.rates?.publishes_per_s > 0 ? html` <${Rate} value=${one.rates.publishes_per_s} />` : null}</span>
       ${one.unroutable > 0 ? html`<span class="tag tag-bad">${format.short(one.unroutable)} unroutable</span>` : null}
     </button>`;
 }

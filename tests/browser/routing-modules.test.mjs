@@ -146,7 +146,7 @@ test("a dry run lights what its answer names", () => {
   assert.equal(litBy({ exchange: "in", key: "k", answer: null, error: new Error("refused") }), null);
 });
 
-const form = { exchange: "", routingKey: "", key: "", partition: "", headers: "", payload: "1.10", ack: "durable", when: "now", amount: "", unit: "seconds", at: "" };
+const form = { exchange: "", routingKey: "", key: "", partition: "", headers: "", messageId: "", ttl: "", payload: "1.10", ack: "durable", when: "now", amount: "", unit: "seconds", at: "" };
 
 test("frame says where and when, and leaves out what was not asked for", () => {
   assert.deepEqual(frameOf("t", form), { fields: { type: "publish", topic: "t", ack: "durable" }, raw: { payload: "1.10" } });
@@ -154,6 +154,7 @@ test("frame says where and when, and leaves out what was not asked for", () => {
   assert.deepEqual(routed.fields, { type: "publish", exchange: "e", routing_key: "a.b", ack: "durable" }, "a partition is nothing to an exchange");
   assert.equal(frameOf("t", { ...form, when: "after", amount: "1.5", unit: "minutes" }).fields.delay_ms, 90000);
   assert.equal(frameOf("t", { ...form, when: "at", at: "2030-01-02T03:04:05Z" }).fields.deliver_at, "2030-01-02T03:04:05.000Z");
+  assert.deepEqual(frameOf("t", { ...form, messageId: "m-1", ttl: "0" }).fields, { type: "publish", topic: "t", ack: "durable", message_id: "m-1", ttl_ms: 0 });
   for (const bad of [{ when: "after", amount: "" }, { when: "after", amount: "-1" }, { when: "at", at: "" }, { headers: "no colon" }]) {
     assert.throws(() => frameOf("t", { ...form, ...bad }), Error, JSON.stringify(bad));
   }

@@ -83,7 +83,7 @@ test("wires are alive while something goes through them, and only those", async 
   const before = await offset();
   await page.waitForFunction(([path, was]) => getComputedStyle(document.querySelector(path)).strokeDashoffset !== was, [pulse, before]);
   assert.equal(await page.locator('.wire[data-to="topic busy.still"].level-0').count(), 1);
-  await page.waitForFunction(() => /[1-9]/.test(document.querySelector('[data-exchange="busy"] .figure').textContent));
+  await page.waitForFunction(() => /[1-9]/.test(document.querySelector('[data-exchange="busy"] .figure')?.textContent ?? ""));
   await one.shot("routing-busy");
   isOver = true;
   await publishing;
@@ -134,7 +134,7 @@ test("exchange is bound to an exchange, and a circle is refused in place", async
   await bindTo("inner");
   await wire(page, "outer", "exchange inner").waitFor({ state: "attached" });
   await page.locator('[data-exchange="inner"]').click();
-  await page.getByRole("heading", { name: "inner" }).waitFor();
+  await page.getByRole("heading", { name: "inner", exact: true }).waitFor();
   at.expect((problem) => /40[09]/.test(problem));
   await bindTo("outer");
   await page.locator(".bind-form .trouble").waitFor();
@@ -148,7 +148,7 @@ test("exchange is chosen by keyboard, and deleted only when asked twice", async 
   const box = page.locator('[data-exchange="doomed"]');
   await box.focus();
   await page.keyboard.press("Enter");
-  await page.getByRole("heading", { name: "doomed" }).waitFor();
+  await page.getByRole("heading", { name: "doomed", exact: true }).waitFor();
   assert.equal(await box.getAttribute("aria-pressed"), "true");
   await page.getByRole("button", { name: "Delete doomed" }).click();
   await page.getByRole("button", { name: "Keep it" }).click();

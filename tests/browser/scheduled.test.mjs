@@ -23,7 +23,7 @@ test("record that is delayed counts down, and comes when it is due with its numb
   await page.locator(".publish [name=when]").selectOption("after");
   await page.locator(".publish [name=amount]").fill("4");
   await page.locator("#publish-payload").fill('{"n":999999996000000004,"price":1.10}');
-  await page.getByRole("button", { name: "Schedule" }).click();
+  await page.getByRole("button", { name: "Schedule", exact: true }).click();
   await page.locator(".replies li").getByText("due").waitFor();
   await rows(page).first().waitFor();
   assert.match(await rows(page).first().innerText(), /\{"n":999999996000000004,"price":1\.10\}/);
@@ -64,7 +64,7 @@ test("record is given a date and a time", async () => {
   const { page } = await openTopic("dated");
   await page.locator(".publish [name=when]").selectOption("at");
   await page.locator(".publish [name=at]").fill("2031-05-06T07:08:09");
-  await page.getByRole("button", { name: "Schedule" }).click();
+  await page.getByRole("button", { name: "Schedule", exact: true }).click();
   await rows(page).first().waitFor();
   const asked = await page.evaluate(() => new Date("2031-05-06T07:08:09").getTime());
   const { scheduled: [one] } = await at.broker.read("/topics/dated/scheduled");

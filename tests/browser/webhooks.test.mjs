@@ -99,7 +99,7 @@ test("endpoint that is gone is disabled with the reason, and goes on when it is 
   await row.getByRole("link", { name: receiver.url }).click();
   await page.locator("#disabled-reason").getByText("410 Gone").waitFor();
   receiver.status = 200;
-  await page.getByRole("button", { name: "Enable" }).click();
+  await page.getByRole("button", { name: "Enable", exact: true }).click();
   await receiver.until(2);
   await page.locator('.work-of-hook [data-state="active"]').waitFor();
   await page.waitForFunction(() => document.querySelector("#succeeded").textContent === "1");
@@ -116,7 +116,7 @@ test("failures are counted and shown with their status, and a webhook is switche
   await receiver.until(2);
   await page.waitForFunction(() => Number(document.querySelector("#failed").textContent) >= 2);
   assert.match(await page.locator(".answers tbody").innerText(), /503/);
-  await page.getByRole("button", { name: "Disable" }).click();
+  await page.getByRole("button", { name: "Disable", exact: true }).click();
   await page.locator('.work-of-hook [data-state="disabled"]').waitFor();
   assert.equal((await at.broker.read(`/webhooks/${made.id}`)).state, "disabled");
 });
@@ -124,7 +124,7 @@ test("failures are counted and shown with their status, and a webhook is switche
 test("webhook is deleted only when asked twice", async () => {
   const made = await at.broker.post("/webhooks", { topic: "deleting", group: "push", url: "http://127.0.0.1:9/" });
   const { page } = await at.open(`#/webhooks/${made.id}`);
-  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("button", { name: "Delete", exact: true }).click();
   await page.getByRole("button", { name: "Keep it" }).click();
   assert.equal((await at.broker.api(`/webhooks/${made.id}`)).status, 200);
   await page.getByRole("button", { name: "Delete", exact: true }).click();
