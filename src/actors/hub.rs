@@ -288,6 +288,9 @@ impl Hub {
                 (RecordResult::Passed(_), Some(id)) => {
                     frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
                 }
+                (RecordResult::Scheduled(scheduled), Some(id)) => {
+                    frames.frame(|buffer| server::scheduled(buffer, Some(id), &part.topic, &scheduled));
+                }
                 (_, None) => {}
             }
         }

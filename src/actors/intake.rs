@@ -128,6 +128,14 @@ impl Intake {
         asked: Asked,
         reply: Reply,
     ) -> Result<(), Box<(Refusal, Reply)>> {
+        if record.due.is_some() {
+            let refusal = not_available("delay_ms and deliver_at are not available in this version");
+            return Err(Box::new((refusal, reply)));
+        }
+        if record.notify.is_some() {
+            let refusal = not_available("notify is not available in this version");
+            return Err(Box::new((refusal, reply)));
+        }
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
         let keep = if ttl_ms == Some(0) {
             Keep::Transient
@@ -258,6 +266,10 @@ impl OpenDraft {
         };
         (self.part, append)
     }
+}
+
+fn not_available(message: &str) -> Refusal {
+    Refusal::new(ErrorCode::InvalidArgument, message)
 }
 
 fn not_stored() -> Refusal {

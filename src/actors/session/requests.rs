@@ -8,7 +8,7 @@ use callboard_protocol::{
     ErrorCode, FrameId, TopicName,
     client::{
         self, Ack, BadFrame, ClientFrame, Credit, Declare, Fetch, From, NewRecord, Publish, Records, Request,
-        Subscribe, Target, topic_name,
+        Subscribe, Target, To, topic_name,
     },
     error::Refusal,
     limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
@@ -70,6 +70,12 @@ impl SessionActor {
                     Request::Release(release) => self.release(id, release),
                     Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
                     Request::Declare(declare) => self.declare(id, declare, ctx),
+                    Request::DeclareExchange(_) => {
+                        let message = "exchanges are not available in this version";
+                        self.refuse(id.as_ref(), &Refusal::new(ErrorCode::InvalidArgument, message))
+                    }
+                    Request::Bind(_) => self.unknown_type(id.as_ref(), "bind"),
+                    Request::Unbind(_) => self.unknown_type(id.as_ref(), "unbind"),
                     Request::Ping => {
                         self.conn
                             .reply(|buffer| ServerFrame::Pong { id: id.as_ref() }.push(buffer));
@@ -87,6 +93,11 @@ impl SessionActor {
     pub(super) fn refuse(&self, id: Option<&FrameId>, refusal: &Refusal) -> Flow {
         self.conn.reply(|buffer| server::error(buffer, id, refusal, None));
         Flow::Done
+    }
+
+    fn unknown_type(&self, id: Option<&FrameId>, name: &str) -> Flow {
+        let message = format!("unknown type {name:?}");
+        self.refuse(id, &Refusal::new(ErrorCode::UnknownType, message))
     }
 
     pub(super) fn ok(&self, id: Option<&FrameId>) -> Flow {
@@ -131,7 +142,11 @@ impl SessionActor {
             let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
             return self.refuse(id.as_ref(), &refusal);
         }
-        if publish.topic.starts_with('$') {
+        let To::Topic(topic) = publish.to else {
+            let refusal = Refusal::new(ErrorCode::ExchangeNotFound, "there is no such exchange");
+            return self.refuse(id.as_ref(), &refusal);
+        };
+        if topic.starts_with('$') {
             let refusal = Refusal::new(
                 ErrorCode::Forbidden,
                 "names that begin with $ are the broker's own",
@@ -139,10 +154,8 @@ impl SessionActor {
             return self.refuse(id.as_ref(), &refusal);
         }
         let mut placing = match self.placing.take() {
-            Some(known) if known.topic().name.as_str() == publish.topic && !known.topic().is_deleted() => {
-                known
-            }
-            _ => match self.topic_or_new(&publish.topic, ctx) {
+            Some(known) if known.topic().name.as_str() == topic && !known.topic().is_deleted() => known,
+            _ => match self.topic_or_new(&topic, ctx) {
                 Found::Topic(topic) => Box::new(Placing::new(topic)),
                 Found::Creating => return Flow::Again,
                 Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),

@@ -114,6 +114,9 @@ pub async fn publish(
             }));
         }
         Some(RecordResult::Passed(partition)) => server::passed(&mut answer, None, &topic.name, partition),
+        Some(RecordResult::Scheduled(scheduled)) => {
+            server::scheduled(&mut answer, None, &topic.name, &scheduled);
+        }
         Some(RecordResult::Refused(refusal)) => return Err(refusal.into()),
         None => return Err(Refusal::new(ErrorCode::Internal, "the record has no outcome").into()),
     }

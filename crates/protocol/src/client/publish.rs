@@ -5,7 +5,10 @@
 
 use base64::Engine as _;
 
-use super::{Text, bad, invalid};
+use super::{
+    Text, bad, invalid,
+    rare::{Due, Notify, RareFields},
+};
 use crate::{
     PartitionId,
     error::Refusal,
@@ -29,17 +32,59 @@ pub enum Ack {
     Processed,
 }
 
+impl Ack {
+    const ALL: [Self; 5] = [
+        Self::None,
+        Self::Accepted,
+        Self::Durable,
+        Self::Delivered,
+        Self::Processed,
+    ];
+
+    /// The level that `text` names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ack| ack.as_str() == text)
+    }
+
+    /// The level as it stands in a frame.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Accepted => "accepted",
+            Self::Durable => "durable",
+            Self::Delivered => "delivered",
+            Self::Processed => "processed",
+        }
+    }
+}
+
 /// A `publish` frame.
 #[derive(Debug)]
 pub struct Publish<'a> {
     /// Where to.
-    pub topic: Text<'a>,
+    pub to: To<'a>,
     /// When to answer.
     pub ack: Ack,
     /// How long to wait for `delivered` or `processed`, milliseconds; without it as long as the session lives.
     pub timeout_ms: Option<u64>,
     /// What.
     pub records: Records<'a>,
+}
+
+/// Where a publish goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To<'a> {
+    /// To a topic of this name.
+    Topic(Text<'a>),
+    /// Wherever an exchange routes it.
+    Exchange {
+        /// Its name as it came; empty for the default exchange, which routes by topic name.
+        exchange: Text<'a>,
+        /// What it is routed by: checked, and empty if the frame has none.
+        routing_key: Text<'a>,
+    },
 }
 
 /// The records of a publish; those that could not be read stand alone.
@@ -64,6 +109,10 @@ pub struct NewRecord<'a> {
     pub ttl_ms: Option<u64>,
     /// Names the record for deduplication.
     pub message_id: Option<Text<'a>>,
+    /// When it is to be delivered, if not at once.
+    pub due: Option<Due>,
+    /// What its publisher wants to be told of it.
+    pub notify: Option<Box<Notify>>,
     /// What it carries.
     pub payload: Payload<'a>,
 }
@@ -189,7 +238,7 @@ pub(super) struct RecordFields<'a> {
     message_id: Option<&'a str>,
     payload: Option<&'a str>,
     payload_base64: Option<&'a str>,
-    schedule: Option<&'a str>,
+    rare: Option<Box<RareFields<'a>>>,
 }
 
 impl<'a> RecordFields<'a> {
@@ -246,8 +295,7 @@ impl<'a> RecordFields<'a> {
             "ttl_ms" => &mut self.ttl_ms,
             "message_id" => &mut self.message_id,
             "payload_base64" => &mut self.payload_base64,
-            "delay_ms" | "deliver_at" => &mut self.schedule,
-            _ => return false,
+            _ => return RareFields::take(&mut self.rare, key, value),
         };
         *field = json::not_null(value);
         true
@@ -265,23 +313,22 @@ impl<'a> RecordFields<'a> {
                 message_id: None,
                 payload: None,
                 payload_base64: None,
-                schedule: None,
+                rare: None,
             }
         )
     }
 
     #[inline]
     pub(super) fn read(&self, has_line_breaks: bool) -> Result<NewRecord<'a>, Refusal> {
-        if self.schedule.is_some() {
-            return Err(invalid(
-                "delay_ms and deliver_at are not available in this version",
-            ));
-        }
         let payload = match (self.payload, self.payload_base64) {
             (Some(text), None) => Payload::Json(json::one_line(text, has_line_breaks)),
             (None, Some(text)) => Payload::Binary(binary(text)?),
             (None, None) => return Err(bad("a record needs payload or payload_base64")),
             (Some(_), Some(_)) => return Err(bad("a record has payload or payload_base64, not both")),
+        };
+        let (due, notify) = match &self.rare {
+            None => (None, None),
+            Some(rare) => rare.read()?,
         };
         Ok(NewRecord {
             key: self
@@ -298,20 +345,17 @@ impl<'a> RecordFields<'a> {
                 .message_id
                 .map(|value| short_text(value, "message_id", 1, MESSAGE_ID_BYTES_MAX))
                 .transpose()?,
+            due,
+            notify,
             payload,
         })
     }
 }
 
 pub(super) fn ack(value: &str) -> Result<Ack, Refusal> {
-    match json::as_text(value).as_deref() {
-        Some("durable") => Ok(Ack::Durable),
-        Some("accepted") => Ok(Ack::Accepted),
-        Some("none") => Ok(Ack::None),
-        Some("delivered") => Ok(Ack::Delivered),
-        Some("processed") => Ok(Ack::Processed),
-        _ => Err(bad("ack is one of none, accepted, durable, delivered, processed")),
-    }
+    json::as_text(value)
+        .and_then(|text| Ack::parse(&text))
+        .ok_or_else(|| bad("ack is one of none, accepted, durable, delivered, processed"))
 }
 
 pub(super) fn integer(value: &str, field: &str) -> Result<u64, Refusal> {
