@@ -20,9 +20,11 @@ pub use self::{
     answers::{Answers, Ticket},
     receipt::Receipt,
 };
+pub(super) use self::receipt::lost;
 use super::{
     directory::PartitionRef,
     hub::HubActor,
+    notice::NoticeTo,
     waiting::{Held, SessionWaits, Until},
 };
 
@@ -42,6 +44,8 @@ pub struct Append {
     pub keep: Keep,
     /// Who is told.
     pub receipt: Receipt,
+    /// Who else is told when it comes so far, by record.
+    pub notices: Vec<(usize, NoticeTo)>,
 }
 
 impl Append {
@@ -55,7 +59,9 @@ impl Append {
             records: self.draft.records.split_off(bytes),
             entries: self.draft.entries.split_off(at),
         };
+        let notices = self.notices.extract_if(.., |(index, _)| *index >= at);
         Self {
+            notices: notices.map(|(index, to)| (index - at, to)).collect(),
             receipt: self.receipt.split_off(at, bytes),
             draft,
             asked: self.asked,
@@ -126,6 +132,15 @@ pub enum Slot {
         pending: usize,
         /// Which record of it.
         index: usize,
+    },
+    /// It is one route of a record that was published through an exchange.
+    Route {
+        /// Which publish of the session.
+        pending: usize,
+        /// Which record of it.
+        record: usize,
+        /// Which of the record's routes.
+        route: usize,
     },
 }
 

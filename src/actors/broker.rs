@@ -3,6 +3,7 @@
 //! Owns which topics there are: creates, changes and deletes them, one at a time for each name, and starts
 //! a TopicActor again that died. It is the only writer of the [`Directory`](super::directory::Directory).
 
+mod exchanges;
 mod groups;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -12,6 +13,9 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
+pub use self::exchanges::{
+    AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding,
+};
 pub use self::groups::{GetGroup, RemoveGroup};
 pub use super::topic::groups::GroupWish;
 use super::{
@@ -34,6 +38,10 @@ pub struct BrokerActor {
     kept: Vec<StoredTopic>,
     topics: HashMap<TopicName, Entry>,
     ready: Option<oneshot::Sender<()>>,
+    /// Held by the change of an exchange that is under way.
+    changing_exchanges: Arc<Mutex<()>>,
+    /// The newest binding's number.
+    last_binding: u64,
 }
 
 struct Entry {
@@ -69,11 +77,14 @@ impl BrokerActor {
             kept,
             topics: HashMap::new(),
             ready: Some(ready),
+            changing_exchanges: Arc::default(),
+            last_binding: 0,
         }
     }
 
     fn start_kept(&mut self, ctx: &mut Context<Self>) {
         let mut groups = self.kept_groups();
+        self.load_exchanges();
         for stored in std::mem::take(&mut self.kept) {
             let kept_groups = groups.remove(&stored.id).unwrap_or_default();
             match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
@@ -498,12 +509,17 @@ impl Handler<DeleteTopic> for BrokerActor {
         if let Some(addr) = entry.addr {
             addr.do_send(CloseTopic);
         }
-        let deleted = self.shared.store.delete_topic(entry.stored.id);
+        let store = &self.shared.store;
+        let deleted = store.delete_topic(entry.stored.id);
+        let forgotten = self.forget_topic_bindings(&name);
+        // What a crash leaves of them goes at the next start.
+        let forgotten = (!forgotten.is_empty()).then(|| store.keep_facts(forgotten));
         Box::pin(async move {
-            match deleted.await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(refusal(&error)),
-                Err(_) => Err(refusal(&StoreError::ShuttingDown)),
+            let failed = |_| Err(StoreError::ShuttingDown);
+            deleted.await.unwrap_or_else(failed).map_err(|error| refusal(&error))?;
+            match forgotten {
+                Some(forgotten) => forgotten.await.unwrap_or_else(failed).map_err(|error| refusal(&error)),
+                None => Ok(()),
             }
         })
     }

@@ -1,5 +1,6 @@
 //! What REST, SSE and other callers that are no session ask of the actors.
 
+pub mod exchanges;
 pub mod groups;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,7 +21,7 @@ use super::{
     append::{Answered, Asked, Origin, Reply, Slot},
     broker::{DeleteTopic, GetTopic, PatchTopic, Want},
     directory::Topic,
-    intake::{Intake, Placing},
+    intake::{Intake, Open, Placing},
     partition::EndWaits,
 };
 
@@ -96,22 +97,14 @@ pub async fn publish(
     records: Vec<Result<NewRecord<'_>, Refusal>>,
     asked: Asked,
 ) -> Result<Vec<RecordResult>, Refusal> {
-    if shared.is_shutting_down() {
-        return Err(Refusal::new(
-            ErrorCode::ShuttingDown,
-            "the broker is shutting down",
-        ));
-    }
+    check_running(shared)?;
     if topic.name.is_internal() {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             "names that begin with $ are the broker's own",
         ));
     }
-    let asked = Asked {
-        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
-        ..asked
-    };
+    let asked = bounded(asked);
     let mut intake = Intake::default();
     let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
@@ -128,15 +121,7 @@ pub async fn publish(
         });
         results.push(added.err().map(RecordResult::Refused));
     }
-    let (sender, mut answers) = mpsc::unbounded_channel();
-    for open in intake.take() {
-        let (part, append) = open.into_append(Origin::Caller(sender.clone()));
-        let Some(addr) = part.addr() else { continue };
-        // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody is
-        // dropped, and its receipt answers.
-        let _ = addr.send(append).await;
-    }
-    drop(sender);
+    let mut answers = send(&mut intake).await;
     // Until nobody is left who could answer, which is when every record was.
     while let Some(Answered {
         part,
@@ -159,6 +144,48 @@ pub async fn publish(
         .into_iter()
         .map(|result| result.unwrap_or_else(lost))
         .collect())
+}
+
+fn check_running(shared: &Shared) -> Result<(), Refusal> {
+    if shared.is_shutting_down() {
+        return Err(Refusal::new(
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
+        ));
+    }
+    Ok(())
+}
+
+/// What a caller asks, with a bound on how long it waits.
+fn bounded(asked: Asked) -> Asked {
+    Asked {
+        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
+        ..asked
+    }
+}
+
+/// Sends what was collected to its partitions; the answers come until nobody is left who could send one.
+async fn send(intake: &mut Intake) -> mpsc::UnboundedReceiver<Answered> {
+    let (sender, answers) = mpsc::unbounded_channel();
+    for open in intake.take() {
+        let origin = Origin::Caller(sender.clone());
+        match open {
+            Open::Draft(open) => {
+                let (part, append) = open.into_append(origin);
+                let Some(addr) = part.addr() else { continue };
+                // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody
+                // is dropped, and its receipt answers.
+                let _ = addr.send(append).await;
+            }
+            Open::Together(open) => {
+                let (together, decided) = open.into_together(&origin);
+                together.forward();
+                // Its end says the same as a word.
+                let _ = decided.await;
+            }
+        }
+    }
+    answers
 }
 
 /// A session as REST shows it.

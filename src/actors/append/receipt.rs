@@ -148,6 +148,19 @@ impl Receipt {
         self.answer(settlement)
     }
 
+    /// Refuses the records, from wherever it is known.
+    pub fn refuse(self, refusal: Refusal) {
+        self.answer_now(Settlement::Refused(refusal));
+    }
+
+    /// Answers the records, from wherever it is known.
+    pub fn answer_now(self, settlement: Settlement) {
+        if let Some((hub, settled)) = self.settle(settlement) {
+            // Bounded by what the session had in flight, so the mailbox may be passed over.
+            hub.do_send(Settle(vec![settled]));
+        }
+    }
+
     fn answer(&mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
         let replies = std::mem::take(&mut self.replies);
         match self.origin.take()? {
@@ -185,7 +198,7 @@ impl Drop for Receipt {
 }
 
 /// What a publisher is told whose record met a fault of ours.
-pub(super) fn lost() -> Refusal {
+pub(in crate::actors) fn lost() -> Refusal {
     Refusal::new(
         ErrorCode::Internal,
         "the partition failed; the outcome is unknown, try again",
