@@ -126,6 +126,11 @@ impl Schedules {
         }
     }
 
+    /// The log goes up to `next`, though its last entries may be hurt.
+    pub fn replayed(&mut self, next: Offset) {
+        self.next = self.next.max(next);
+    }
+
     /// Takes in a new record, whose entry of `bytes` goes to the place that is returned with it. The caller
     /// has seen to it that the index is not full.
     pub fn add(&mut self, scheduled: &Scheduled<'_>, bytes: u32) -> Waiting {

@@ -23,7 +23,7 @@ use callboard_protocol::{Offset, Timestamp, error::Refusal, server::RecordResult
 use tokio::sync::oneshot;
 
 use self::payloads::Payloads;
-use super::PartitionActor;
+use super::{PartitionActor, REOPEN_DELAY};
 use crate::{
     actors::append::{Append, Receipt, Settlement},
     store::{Durability, Incarnation, Log, PartitionKey, Retention, Submission},
@@ -45,6 +45,8 @@ pub struct Later {
     touched: bool,
     /// The store refused: it is not asked again before.
     pause_until: Option<Instant>,
+    /// The store refused, and the log must be opened again to know what is in it.
+    broken: Option<Refusal>,
 }
 
 /// See the module.
@@ -172,6 +174,23 @@ impl PartitionActor {
         self.part.set_scheduled(log.index.len() as u64);
         self.later.touched = true;
         self.send_out(None, settled);
+    }
+
+    /// The store refused something of the partition, and perhaps of its schedules with it: what is in the log is
+    /// seen when both are opened again.
+    pub(super) fn distrust_schedules(&mut self, why: &Refusal) {
+        if self.later.log.is_some() {
+            self.later.broken = Some(why.clone());
+            self.later.pause(REOPEN_DELAY);
+        }
+    }
+
+    /// There may be room again for what is due.
+    pub(super) fn room_for_due(&mut self) {
+        if let Some(log) = &mut self.later.log {
+            log.blocked = false;
+            self.later.touched = true;
+        }
     }
 
     /// Refuses all that waits for the log, because the topic is gone.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::TopicActor;
 use crate::{
-    actors::partition,
+    actors::{directory::PartitionRef, partition},
     store::{StoreError, StoredTopic, TopicId},
 };
 
@@ -57,19 +57,34 @@ impl TopicActor {
 
     /// What a former actor of the same topic left behind: its partitions know the log.
     pub(super) fn adopt_schedules(&mut self) {
-        let known: Vec<_> = self.parts.iter().map_while(|part| part.shared.schedules()).collect();
+        let known: Vec<_> = self
+            .parts
+            .iter()
+            .map_while(|part| part.shared.schedules())
+            .collect();
         if let Some(id) = known.first() {
             self.schedules.kept = Some((*id, known.len() as u32));
         }
     }
 
     /// Lets the partitions know their log that have one.
-    pub(super) fn wire_schedules(&self) {
+    fn wire_schedules(&self) {
         let Some((id, partitions)) = self.schedules.kept else {
             return;
         };
         for part in self.parts.iter().take(partitions as usize) {
             part.shared.set_schedules(id);
+        }
+    }
+
+    /// Lets a partition that starts know its log, if it has one.
+    pub(super) fn wire_schedules_of(&self, part: &PartitionRef) {
+        if let Some((id, _)) = self
+            .schedules
+            .kept
+            .filter(|(_, partitions)| part.id.0 < *partitions)
+        {
+            part.set_schedules(id);
         }
     }
 

@@ -74,7 +74,11 @@ pub struct ListedSchedules {
 impl Handler<ListScheduled> for PartitionActor {
     type Result = ListedSchedules;
 
-    fn handle(&mut self, ListScheduled { after, limit }: ListScheduled, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        ListScheduled { after, limit }: ListScheduled,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let Some(log) = &self.later.log else {
             return ListedSchedules::default();
         };

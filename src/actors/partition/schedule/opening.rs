@@ -1,6 +1,6 @@
 //! How a partition's schedule log is opened, and opened again: the entries that it keeps, replayed.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use actix::prelude::*;
 use callboard_core::schedule::{
@@ -12,12 +12,12 @@ use callboard_protocol::{ErrorCode, Timestamp, error::Refusal};
 use super::{Open, Payloads, ScheduleLog};
 use crate::{
     actors::{
-        Shared,
+        append::lost,
         partition::{PartitionActor, REOPEN_DELAY, refusal},
         told::Telling,
         topic::schedules::OpenSchedules,
     },
-    store::{Log, OpenPartition, OpenedPartition, PartitionKey, StoreError, TopicId},
+    store::{Incarnation, Log, OpenPartition, OpenedPartition, PartitionKey, StoreError, TopicId},
 };
 
 /// About how much of a log is read at once.
@@ -38,10 +38,11 @@ impl PartitionActor {
             return self.settled_down(ctx);
         };
         let log = self.open_log(topic, ctx);
+        let why = self.later.broken.take().unwrap_or_else(lost);
         ctx.wait(log.into_actor(self).map(move |log, actor, ctx| match log {
             Ok((incarnation, log)) => {
                 actor.opened(opened);
-                actor.install(incarnation, log, &lost());
+                actor.install(incarnation, log, &why);
                 actor.settled_down(ctx);
             }
             Err(error) => actor.open_later(&format!("its schedules: {error}"), ctx),
@@ -57,7 +58,9 @@ impl PartitionActor {
                 Some(topic) => Ok(topic),
                 None => {
                     let asked = owner.send(OpenSchedules(partition)).await;
-                    asked.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the topic failed; try again")))
+                    asked.unwrap_or_else(|_| {
+                        Err(Refusal::new(ErrorCode::Internal, "the topic failed; try again"))
+                    })
                 }
             }
         };
@@ -113,7 +116,7 @@ impl PartitionActor {
         &mut self,
         topic: TopicId,
         ctx: &mut Context<Self>,
-    ) -> impl Future<Output = Result<(crate::store::Incarnation, OpenedLog), StoreError>> + use<> {
+    ) -> impl Future<Output = Result<(Incarnation, OpenedLog), StoreError>> + use<> {
         let key = PartitionKey {
             topic,
             partition: self.part.id,
@@ -130,16 +133,18 @@ impl PartitionActor {
             ids_since: Timestamp(u64::MAX),
             commits,
         });
-        read_log(self.shared.clone(), opened).map_ok_with(incarnation)
+        let shared = self.shared.clone();
+        async move {
+            let opened = opened.await.unwrap_or(Err(StoreError::ShuttingDown))?;
+            let log = opened.log.clone();
+            let read = shared.readers.run(move || replay(&*log)).await;
+            let index = read.unwrap_or(Err(StoreError::ShuttingDown))?;
+            Ok((incarnation, (opened, index)))
+        }
     }
 
     /// Goes on with a log that was opened, in the place of the former one.
-    fn install(
-        &mut self,
-        incarnation: crate::store::Incarnation,
-        (opened, index): OpenedLog,
-        why: &Refusal,
-    ) {
+    fn install(&mut self, incarnation: Incarnation, (opened, index): OpenedLog, why: &Refusal) {
         let next = opened.next_offset;
         let mut log = ScheduleLog {
             key: PartitionKey {
@@ -152,7 +157,7 @@ impl PartitionActor {
             last_timestamp: opened.last_timestamp,
             log: opened.log,
             index,
-            open: std::collections::VecDeque::new(),
+            open: VecDeque::new(),
             payloads: Payloads::default(),
             out_bytes: 0,
             blocked: false,
@@ -179,4 +184,40 @@ impl PartitionActor {
             open.then.refuse(why);
         }
     }
+}
+
+/// Reads what a log says, oldest first.
+fn replay(log: &dyn Log) -> Result<Schedules, StoreError> {
+    let mut index = Schedules::new(log.first_offset());
+    let (mut at, end) = (log.first_offset(), log.next_offset());
+    while at < end {
+        let page = log.read(at, PAGE_BYTES)?;
+        if let Some(gap) = page.gap {
+            // What was hurt is as if it had not happened: records that were done come again, and records that
+            // were scheduled never come.
+            log::error!("entries {} to {} of a schedule log are hurt", gap.from, gap.next);
+        }
+        for batch in &page.batches {
+            for (place, parts) in batch.iter() {
+                match Entry::decode(parts.payload) {
+                    Ok(entry) => index.replay(place, parts.encoded_bytes() as u32, &entry),
+                    Err(error @ (EntryError::Truncated | EntryError::Invalid)) => {
+                        log::error!("entry {place} of a schedule log is left out: {error}");
+                    }
+                    // Written by a newer version, which would not find what this one leaves out.
+                    Err(error @ (EntryError::Version(_) | EntryError::Kind(_))) => {
+                        log::error!("entry {place} of a schedule log: {error}");
+                        let (from, next) = (place, place.plus(1));
+                        return Err(StoreError::Corrupt { from, next });
+                    }
+                }
+            }
+        }
+        if page.next_offset <= at {
+            break;
+        }
+        at = page.next_offset;
+    }
+    index.replayed(end);
+    Ok(index)
 }

@@ -109,14 +109,11 @@ impl Payloads {
 
     /// When something will have to be loaded that is not; the moment may be past. What can not be read before
     /// it is committed is not counted: the commit asks again.
-    pub fn next_load(&self, index: &Schedules, now: Timestamp, committed: Offset) -> Option<Timestamp> {
+    pub fn next_load(&self, index: &Schedules, committed: Offset) -> Option<Timestamp> {
         let is_full = self.bytes >= LOADED_BYTES_MAX;
         let readable = |turn: &&Turn| index.get(turn.number).is_some_and(|it| it.place < committed);
         let missing = self.missing.iter().find(readable).copied();
-        let beyond = index
-            .after(self.horizon)
-            .map(|waiting| waiting.turn)
-            .find(|turn| is_full || turn.due > now || !self.loaded.contains_key(&turn.number));
+        let beyond = index.after(self.horizon).next().map(|waiting| waiting.turn);
         let first = missing.into_iter().chain(beyond).min()?;
         // When the memory is full, only what is due is loaded.
         Some(if is_full {
@@ -182,7 +179,10 @@ fn record_of(waiting: &Waiting, parts: &RecordParts<'_>) -> Option<(Timestamp, B
             .scheduled()
             .map(|scheduled| (scheduled.at, scheduled.record.into())),
         Err(error) => {
-            log::error!("the scheduled record at {} can not be read: {error}", waiting.place);
+            log::error!(
+                "the scheduled record at {} can not be read: {error}",
+                waiting.place
+            );
             None
         }
     }

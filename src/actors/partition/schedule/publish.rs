@@ -124,11 +124,7 @@ impl PartitionActor {
                 format!("the partition has {SCHEDULED_MAX} records that are due later, as many as it may"),
             ));
         }
-        let entry = Scheduled {
-            at: now,
-            due,
-            record,
-        };
+        let entry = Scheduled { at: now, due, record };
         let bytes = Entry::Scheduled(entry).encode(&mut written.records);
         let waiting = log.index.add(&entry, bytes);
         log.payloads.keep(waiting.turn, record, now);
