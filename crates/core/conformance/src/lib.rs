@@ -5,6 +5,7 @@
 //! export that Node calls (`xtask/wasm/run.mjs`). Seeds are fixed: a failure names its seed and comes
 //! again. A new scenario is a `pub fn` in its module and a line in the list below.
 
+pub mod exchange;
 pub mod group;
 pub mod group_log;
 pub mod lease;
@@ -47,6 +48,18 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    exchange:
+        topic_matching_agrees_with_the_naive_matcher
+        wildcards_of_exchanges_mean_what_amqp_says
+        longest_keys_are_routed
+        many_hashes_do_not_make_routing_slow
+        random_exchanges_agree_with_the_naive_ones
+        cycles_of_exchanges_are_refused_however_they_close
+        alternates_are_asked_in_turn_until_a_topic_is_reached
+        topics_reached_by_several_ways_count_once
+        keys_are_checked_by_the_kind_of_exchange
+        kept_exchanges_that_contradict_each_other_are_told_and_left_out
+        binding_ids_have_one_spelling;
     group:
         assignment_rules_hold_through_every_join_and_leave
         assignment_rules_hold_through_random_joins_and_leaves
