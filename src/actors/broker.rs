@@ -19,7 +19,9 @@ pub use self::exchanges::{
 pub use self::groups::{GetGroup, RemoveGroup};
 pub use super::topic::groups::GroupWish;
 use super::{
-    Shared, Worker, clock,
+    Shared, Worker,
+    announce::{self, EVENTS_TOPIC, Event},
+    clock,
     directory::Topic,
     hub::{TopicClosed, TopicOpened},
     partition::refusal,
@@ -51,6 +53,23 @@ struct Entry {
     waiting: Vec<Waiting>,
     /// Held by the change that is under way: the next one starts from what it leaves.
     changing: Arc<Mutex<()>>,
+    /// Whether it was not there before, which is told once.
+    news: News,
+}
+
+impl Entry {
+    /// Whether this is its configuration. What is stored may be of a version that knew fewer fields.
+    fn is_configured(&self, config: &TopicConfig) -> bool {
+        TopicConfig::from_json(&self.stored.config, &TopicConfig::default())
+            .is_ok_and(|stored| stored == *config)
+    }
+}
+
+/// Whether a topic that can be used now is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Created,
+    Known,
 }
 
 /// What there is of a topic before its actor starts.
@@ -99,7 +118,23 @@ impl BrokerActor {
                 Err(error) => log::error!("topic {} is left out: {error}", stored.name),
             }
         }
+        self.start_events(ctx);
         self.tell_ready();
+    }
+
+    /// Makes the topic of the broker's events if it is not kept.
+    fn start_events(&mut self, ctx: &mut Context<Self>) {
+        let name = TopicName::parse(EVENTS_TOPIC).expect("a name of the broker's own");
+        self.shared.announce(Event::BrokerStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        if !self.topics.contains_key(&name) {
+            self.create(
+                name,
+                announce::events_config(self.shared.settings.memory_only),
+                ctx,
+            );
+        }
     }
 
     fn tell_ready(&mut self) {
@@ -140,6 +175,7 @@ impl BrokerActor {
             topic: None,
             waiting: Vec::new(),
             changing: Arc::default(),
+            news: News::Known,
         });
         entry.stored = stored;
         entry.topic = adopted;
@@ -161,6 +197,7 @@ impl BrokerActor {
             topic: None,
             waiting: Vec::new(),
             changing: Arc::default(),
+            news: News::Created,
         };
         self.topics.insert(name, entry);
         let kept = self.shared.store.create_topic(stored.clone());
@@ -180,6 +217,11 @@ impl BrokerActor {
                 // Whoever asked may have gone.
                 let _ = waiting.send(Err(refusal.clone()));
             }
+        }
+        if name.is_internal() {
+            log::error!("{name} can not be made: {refusal}");
+            // The broker can do without it.
+            self.tell_ready();
         }
     }
 
@@ -218,6 +260,7 @@ impl Actor for BrokerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.shared.set_broker(ctx.address());
+        actix_rt::spawn(announce::publish_all(self.shared.clone()));
         self.shared.hear_in_groups();
         ctx.run_interval(RETENTION_INTERVAL, |broker, _| {
             let store = broker.shared.store.clone();
@@ -300,6 +343,9 @@ impl BrokerActor {
         if !self.shared.is_ready() && !self.topics.contains_key(&name) {
             return Err(Refusal::new(ErrorCode::Overloaded, "the broker is starting"));
         }
+        if name.is_internal() && !matches!(want, Want::Auto) {
+            return Err(internal_name());
+        }
         let config = match want {
             Want::Auto => None,
             Want::New { config } | Want::Declare { config } => {
@@ -317,7 +363,7 @@ impl BrokerActor {
                         format!("topic {name} exists"),
                     ));
                 }
-                (Want::Declare { .. }, Some(config)) if entry.stored.config != config.to_json() => {
+                (Want::Declare { .. }, Some(config)) if !entry.is_configured(&config) => {
                     let message = format!("topic {name} exists with another configuration");
                     return Err(Refusal::new(ErrorCode::Conflict, message));
                 }
@@ -331,8 +377,7 @@ impl BrokerActor {
             return Ok(receiver);
         }
         if name.is_internal() {
-            let message = "names that begin with $ are the broker's own";
-            return Err(Refusal::new(ErrorCode::Forbidden, message));
+            return Err(internal_name());
         }
         let config = match config {
             Some(config) => config,
@@ -354,6 +399,13 @@ fn check_dead_letters(name: &TopicName, config: &TopicConfig) -> Result<(), Refu
         return Err(Refusal::new(ErrorCode::InvalidArgument, message));
     }
     Ok(())
+}
+
+fn internal_name() -> Refusal {
+    Refusal::new(
+        ErrorCode::Forbidden,
+        "names that begin with $ are the broker's own",
+    )
 }
 
 fn not_found(name: &str) -> Refusal {
@@ -383,6 +435,15 @@ impl Handler<TopicReady> for BrokerActor {
         for waiting in std::mem::take(&mut entry.waiting) {
             // Whoever asked may have gone.
             let _ = waiting.send(Ok(topic.clone()));
+        }
+        let news = std::mem::replace(&mut entry.news, News::Known);
+        if topic.name.is_internal() {
+            self.shared.events_can_be_written();
+        } else if news == News::Created {
+            self.shared.announce(Event::TopicCreated {
+                topic: topic.name.to_string(),
+                temporary: topic.config().temporary,
+            });
         }
         self.tell_ready();
     }
@@ -426,6 +487,9 @@ impl Handler<PatchTopic> for BrokerActor {
     type Result = ResponseActFuture<Self, Result<Arc<Topic>, Refusal>>;
 
     fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
+        if name.starts_with('$') {
+            return Box::pin(fut::ready(Err(internal_name())));
+        }
         let Some(entry) = self.topics.get(name.as_str()) else {
             return Box::pin(fut::ready(Err(not_found(&name))));
         };
@@ -484,11 +548,7 @@ impl Handler<DeleteTopic> for BrokerActor {
 
     fn handle(&mut self, DeleteTopic(name): DeleteTopic, _: &mut Self::Context) -> Self::Result {
         if name.starts_with('$') {
-            let message = "names that begin with $ are the broker's own";
-            return Box::pin(std::future::ready(Err(Refusal::new(
-                ErrorCode::Forbidden,
-                message,
-            ))));
+            return Box::pin(std::future::ready(Err(internal_name())));
         }
         if self
             .topics
@@ -505,6 +565,7 @@ impl Handler<DeleteTopic> for BrokerActor {
             for worker in self.shared.workers().iter() {
                 worker.hub.do_send(TopicClosed(topic.clone()));
             }
+            self.shared.announce(Event::TopicDeleted { topic: name.clone() });
         }
         if let Some(addr) = entry.addr {
             addr.do_send(CloseTopic);

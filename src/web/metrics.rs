@@ -180,11 +180,15 @@ impl Snapshot {
 
     fn stored(&self, series: &mut Series<'_>) -> fmt::Result {
         let topics = self.topics();
-        let sum = |of: fn(&TopicNumbers) -> u64| topics.iter().map(of).sum::<u64>();
-        series.gauge("callboard_topics", "Topics", topics.len() as f64)?;
+        // What comes in by itself, when somebody only connects, would hide what clients send.
+        let own = |topic: &&TopicNumbers| !topic.name.starts_with('$');
+        let sum = |of: fn(&TopicNumbers) -> u64| topics.iter().filter(own).map(of).sum::<u64>();
+        let count = topics.iter().filter(own).count();
+        let help = "Topics without the broker's own, which begin with $";
+        series.gauge("callboard_topics", help, count as f64)?;
         series.gauge(
             "callboard_partitions",
-            "Partitions",
+            "Partitions of these topics",
             sum(|topic| topic.partitions) as f64,
         )?;
         let (gone_records, gone_bytes) = self.shared.directory.gone_totals();
@@ -196,8 +200,9 @@ impl Snapshot {
             "Bytes of records that came in",
             bytes,
         )?;
-        let kept = sum(|topic| topic.kept_bytes) as f64;
-        series.gauge("callboard_kept_bytes", "Bytes of records that are kept", kept)?;
+        let kept = topics.iter().map(|topic| topic.kept_bytes).sum::<u64>() as f64;
+        let help = "Bytes of records that are kept, also in the broker's own topics";
+        series.gauge("callboard_kept_bytes", help, kept)?;
         if topics.len() <= TOPICS_MAX {
             by_topic(series, &topics)?;
             by_group(series, &topics)?;

@@ -52,7 +52,40 @@ impl Member {
 
 /// The members by id: ids rise, so that the newest stands last.
 #[derive(Default)]
-pub struct Members(Vec<Member>);
+pub struct Members {
+    known: Vec<Member>,
+    /// Who came and went since this was last asked for, in this order.
+    moves: Vec<Move>,
+}
+
+/// A member came or went.
+pub struct Move {
+    /// Which.
+    pub way: Way,
+    /// The member, as people see it.
+    pub member: String,
+    /// Its session.
+    pub session: Arc<str>,
+}
+
+/// Whether a member came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is a member from now on.
+    Joined,
+    /// It is none any more.
+    Left,
+}
+
+impl Move {
+    fn of(member: &Member, way: Way) -> Self {
+        Self {
+            way,
+            member: member.label(),
+            session: member.session.clone(),
+        }
+    }
+}
 
 impl Members {
     /// Takes a member in.
@@ -70,22 +103,25 @@ impl Members {
             out: join.out.clone(),
             frames: None,
         };
-        match self.0.binary_search_by_key(&member.id, |known| known.id) {
-            Ok(index) => self.0[index] = member,
-            Err(index) => self.0.insert(index, member),
+        match self.known.binary_search_by_key(&member.id, |known| known.id) {
+            Ok(index) => self.known[index] = member,
+            Err(index) => {
+                self.moves.push(Move::of(&member, Way::Joined));
+                self.known.insert(index, member);
+            }
         }
     }
 
     /// A member.
     pub fn get(&self, id: MemberId) -> Option<&Member> {
-        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
-        self.0.get(index)
+        let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
+        self.known.get(index)
     }
 
     /// A member.
     pub fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
-        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
-        self.0.get_mut(index)
+        let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
+        self.known.get_mut(index)
     }
 
     /// The member of a shared group whose place a newer one of its name takes; one that has retired keeps what it
@@ -94,34 +130,42 @@ impl Members {
         let name = join.name.as_ref()?;
         let stays = |known: &&Member| !retired.contains(&known.id);
         let is_former = |known: &Member| known.name.as_ref() == Some(name);
-        let former = self.0.iter().filter(stays).find(|known| is_former(known))?;
-        let is_refused = join.exclusive == Exclusive::Yes && self.0.iter().filter(stays).count() > 1;
+        let former = self.known.iter().filter(stays).find(|known| is_former(known))?;
+        let is_refused = join.exclusive == Exclusive::Yes && self.known.iter().filter(stays).count() > 1;
         (!is_refused).then_some(former.id)
     }
 
     /// Forgets a member.
     pub fn remove(&mut self, id: MemberId) -> Option<Member> {
-        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
-        Some(self.0.remove(index))
+        let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
+        let member = self.known.remove(index);
+        self.moves.push(Move::of(&member, Way::Left));
+        Some(member)
     }
 
     /// Forgets those that `stays` does not keep.
-    pub fn retain(&mut self, stays: impl FnMut(&Member) -> bool) {
-        self.0.retain(stays);
+    pub fn retain(&mut self, mut stays: impl FnMut(&Member) -> bool) {
+        let gone = self.known.extract_if(.., |known| !stays(known));
+        self.moves.extend(gone.map(|member| Move::of(&member, Way::Left)));
+    }
+
+    /// Who came and went since this was last asked.
+    pub fn take_moves(&mut self) -> Vec<Move> {
+        std::mem::take(&mut self.moves)
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.0.iter()
+        self.known.iter()
     }
 
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        self.0.iter_mut()
+        self.known.iter_mut()
     }
 }
