@@ -20,9 +20,6 @@ export function history(topic) {
   return histories.get(key);
 }
 
-/** The broker's own topics: they can be read, but a client's write or delete is refused. */
-export const isInternal = (topic) => topic.name.startsWith("$");
-
 const sum = (partitions, of) => partitions.reduce((total, partition) => total + of(partition), 0);
 
 export const recordsKept = (topic) => sum(topic.partitions, (one) => one.next_offset - one.first_offset);
