@@ -390,6 +390,9 @@ impl Driver {
                 // Nobody needs to listen.
                 let _ = self.channels.events.send(Event::GoingAway { reason });
             }
+            ServerFrame::Notice(notice) => {
+                let _ = self.channels.events.send(Event::Notice(notice));
+            }
             ServerFrame::Error(error) => self.refused(error),
             ServerFrame::Welcome(_) | ServerFrame::Unknown => {}
         }

@@ -13,7 +13,9 @@ use serde_json::value::RawValue;
 use crate::error::ServerError;
 
 mod group;
+mod published;
 pub use group::{Assigned, Revoked, Unsettled};
+pub use published::{Notice, Published, RecordResult, Route, Scheduled};
 
 /// The next offset of each partition of one topic.
 pub type Offsets = BTreeMap<PartitionId, Offset>;
@@ -88,53 +90,6 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<B
 /// A value as the text that it came as.
 fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(|value| Some(value.into()))
-}
-
-/// What became of one record of a `publish` with several.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum RecordResult {
-    /// It is stored.
-    Stored {
-        /// Its partition.
-        partition: PartitionId,
-        /// Its offset.
-        offset: Offset,
-        /// Whether an earlier record with its `message_id` was.
-        #[serde(default)]
-        duplicate: bool,
-    },
-    /// It is not.
-    Refused {
-        /// Why.
-        error: ServerError,
-    },
-}
-
-/// A `published` frame: what became of a `publish`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Published {
-    /// The frame that it answers.
-    #[serde(default)]
-    pub id: Option<FrameId>,
-    /// The partition of a single record.
-    #[serde(default)]
-    pub partition: Option<PartitionId>,
-    /// The offset of a single record; none if it was never stored (`ttl_ms` 0).
-    #[serde(default)]
-    pub offset: Option<Offset>,
-    /// Whether an earlier record with the same `message_id` was stored instead.
-    #[serde(default)]
-    pub duplicate: bool,
-    /// One entry a record of a batch, in the order sent.
-    #[serde(default)]
-    pub results: Vec<RecordResult>,
-    /// What is true now: `memory`, `os`, `fsync` or `replicated`; of several the weakest.
-    #[serde(default)]
-    pub durability: String,
-    /// What a worker answered to a single record, as JSON text; with `processed`.
-    #[serde(default, deserialize_with = "text")]
-    pub result: Option<Box<str>>,
 }
 
 /// Where a pattern reads one of its topics from.
@@ -250,6 +205,8 @@ pub enum ServerFrame {
     Subscribed(Subscribed),
     /// A subscription ended.
     Unsubscribed(Unsubscribed),
+    /// What a publisher wanted to be told of a record.
+    Notice(Notice),
     /// Records were left out.
     Skipped(Skipped),
     /// A member of a group gained partitions.
@@ -294,6 +251,7 @@ impl ServerFrame {
             "published" => Self::Published(serde_json::from_str(line)?),
             "subscribed" => Self::Subscribed(serde_json::from_str(line)?),
             "unsubscribed" => Self::Unsubscribed(serde_json::from_str(line)?),
+            "notice" => Self::Notice(serde_json::from_str(line)?),
             "skipped" => Self::Skipped(serde_json::from_str(line)?),
             "assigned" => Self::Assigned(serde_json::from_str(line)?),
             "revoked" => Self::Revoked(serde_json::from_str(line)?),
@@ -365,6 +323,8 @@ mod tests {
             r#"{"type":"revoked","topic":"orders","group":"billing","generation":6,"partitions":[2],"grace_ms":1000}"#,
             r#"{"type":"message","topic":"jobs","group":"workers","partition":0,"offset":3,"delivery":991,"attempt":1,"lease_ms":30000,"timestamp":5,"payload":[6,7]}"#,
             r#"{"type":"error","id":12,"code":"lease_expired","message":"m","failed":[{"delivery":991,"code":"lease_expired"}]}"#,
+            r#"{"type":"notice","correlation_id":"c-17","on":"delivered","topic":"orders","partition":3,"offset":17}"#,
+            r#"{"type":"notice","correlation_id":"c-19","on":"processed","topic":"jobs","error":{"code":"dead_lettered","message":"m","retryable":false,"partition":0,"offset":4}}"#,
             r#"{"type":"skipped","topic":"orders","partition":0,"count":37,"next_offset":512,"reason":"retention"}"#,
             r#"{"type":"ok","id":12}"#,
             r#"{"type":"messages","id":17,"topic":"orders","partition":0,"next_offset":100,"messages":[{"offset":1,"timestamp":2,"payload":null}]}"#,
@@ -376,7 +336,7 @@ mod tests {
             let frame = ServerFrame::decode(line).unwrap();
             assert!(!matches!(frame, ServerFrame::Unknown), "{line}");
         }
-        let frame = ServerFrame::decode(r#"{"type":"notice","on":"delivered"}"#).unwrap();
+        let frame = ServerFrame::decode(r#"{"type":"weather","on":"delivered"}"#).unwrap();
         assert!(matches!(frame, ServerFrame::Unknown));
     }
 

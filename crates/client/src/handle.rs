@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::{
     driver::{self, Command, OnLoss},
     error::{Error, ServerError},
-    frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Subscribed, Welcome},
+    frame::{Assigned, Message, Notice, Page, Published, Revoked, ServerFrame, Skipped, Subscribed, Welcome},
     request::{self, Ack, Declare, Fetch, Publish, Subscribe},
 };
 
@@ -84,6 +84,9 @@ pub enum Event {
     /// Something was refused after its caller had gone on, as a record with [`Ack::None`]. The `id` is
     /// that of [`Outcome::Sent`].
     Refused(ServerError),
+    /// What became of a record that asked for it with
+    /// [`Publish::with_notify`](crate::Publish::with_notify).
+    Notice(Notice),
     /// The broker will close the session.
     GoingAway {
         /// Why.

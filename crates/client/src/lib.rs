@@ -60,7 +60,7 @@ pub mod request;
 mod transport;
 
 pub use error::{Error, ServerError};
-pub use frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Welcome};
+pub use frame::{Assigned, Message, Notice, Page, Published, Revoked, ServerFrame, Skipped, Welcome};
 pub use handle::{
     Client, ConnectOptions, Event, GroupConsumer, GroupEvent, Job, Outcome, Processed, Publisher, Reconnect,
     Subscription, SubscriptionEvent, Worker, WorkerEvent,
