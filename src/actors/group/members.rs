@@ -12,6 +12,7 @@ use super::{
 };
 use crate::actors::{
     append::ConnId,
+    directory::subscribers::Subscriber,
     hub::HubActor,
     wire::{Format, FrameBuffer},
 };
@@ -40,6 +41,8 @@ pub struct Member {
     pub out: Arc<AtomicU64>,
     /// Records for it that go out with this turn.
     pub frames: Option<FrameBuffer>,
+    /// Counts it among the topic's subscribers; none if the topic is going.
+    subscriber: Option<Subscriber>,
 }
 
 impl Member {
@@ -56,6 +59,8 @@ pub struct Members {
     known: Vec<Member>,
     /// Who came and went since this was last asked for, in this order.
     moves: Vec<Move>,
+    /// Of those who went: they count until what they asked for is answered.
+    departed: Vec<Subscriber>,
 }
 
 /// A member came or went.
@@ -89,7 +94,7 @@ impl Move {
 
 impl Members {
     /// Takes a member in.
-    pub fn add(&mut self, join: &Join) {
+    pub fn add(&mut self, join: &Join, subscriber: Option<Subscriber>) {
         let member = Member {
             id: join.key.member,
             hub: join.hub.clone(),
@@ -102,6 +107,7 @@ impl Members {
             gauge: join.gauge.clone(),
             out: join.out.clone(),
             frames: None,
+            subscriber,
         };
         match self.known.binary_search_by_key(&member.id, |known| known.id) {
             Ok(index) => self.known[index] = member,
@@ -138,15 +144,24 @@ impl Members {
     /// Forgets a member.
     pub fn remove(&mut self, id: MemberId) -> Option<Member> {
         let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
-        let member = self.known.remove(index);
+        let mut member = self.known.remove(index);
         self.moves.push(Move::of(&member, Way::Left));
+        self.departed.extend(member.subscriber.take());
         Some(member)
     }
 
     /// Forgets those that `stays` does not keep.
     pub fn retain(&mut self, mut stays: impl FnMut(&Member) -> bool) {
         let gone = self.known.extract_if(.., |known| !stays(known));
-        self.moves.extend(gone.map(|member| Move::of(&member, Way::Left)));
+        for mut member in gone {
+            self.moves.push(Move::of(&member, Way::Left));
+            self.departed.extend(member.subscriber.take());
+        }
+    }
+
+    /// Counts those who went no longer among the topic's subscribers.
+    pub fn let_go(&mut self) {
+        self.departed.clear();
     }
 
     /// Who came and went since this was last asked.
