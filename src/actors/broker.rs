@@ -3,9 +3,11 @@
 //! Owns which topics there are: creates, changes and deletes them, one at a time for each name, and starts
 //! a TopicActor again that died. It is the only writer of the [`Directory`](super::directory::Directory).
 
+mod exchanges;
 mod groups;
 mod patch;
 mod temporary;
+mod webhooks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,9 +17,11 @@ use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
 pub use self::{
+    exchanges::{AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding},
     groups::{GetGroup, RemoveGroup},
     patch::PatchTopic,
     temporary::{Abandoned, Settled},
+    webhooks::{StartWebhook, WebhookDied},
 };
 pub use super::topic::groups::GroupWish;
 use super::{
@@ -27,7 +31,7 @@ use super::{
     directory::Topic,
     hub::{TopicClosed, TopicOpened},
     partition::refusal,
-    topic::{CloseTopic, TopicActor, is_memory_only},
+    topic::{CloseTopic, TopicActor, deaths::Deaths, is_memory_only},
 };
 use crate::store::{StoreError, StoredTopic, TopicId};
 
@@ -42,6 +46,12 @@ pub struct BrokerActor {
     kept: Vec<StoredTopic>,
     topics: HashMap<TopicName, Entry>,
     ready: Option<oneshot::Sender<()>>,
+    /// Held by the change of an exchange that is under way.
+    changing_exchanges: Arc<Mutex<()>>,
+    /// The newest binding's number.
+    last_binding: u64,
+    /// Of webhooks, by their ids.
+    webhook_deaths: HashMap<String, Deaths>,
 }
 
 struct Entry {
@@ -94,11 +104,15 @@ impl BrokerActor {
             kept,
             topics: HashMap::new(),
             ready: Some(ready),
+            changing_exchanges: Arc::default(),
+            last_binding: 0,
+            webhook_deaths: HashMap::new(),
         }
     }
 
     fn start_kept(&mut self, ctx: &mut Context<Self>) {
         let mut groups = self.kept_groups();
+        self.load_exchanges();
         for stored in std::mem::take(&mut self.kept) {
             let kept_groups = groups.remove(&stored.id).unwrap_or_default();
             match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
@@ -114,7 +128,7 @@ impl BrokerActor {
             }
         }
         self.start_events(ctx);
-        self.tell_ready();
+        self.tell_ready(ctx);
     }
 
     /// Makes the topic of the broker's events if it is not kept.
@@ -132,7 +146,7 @@ impl BrokerActor {
         }
     }
 
-    fn tell_ready(&mut self) {
+    fn tell_ready(&mut self, ctx: &mut Context<Self>) {
         let started = self.workers_expected == self.shared.workers().len();
         let all_open = self.topics.values().all(|entry| entry.topic.is_some());
         if started
@@ -140,6 +154,7 @@ impl BrokerActor {
             && let Some(ready) = self.ready.take()
         {
             self.shared.set_ready();
+            self.start_kept_webhooks(ctx);
             // Nobody waits for it in tests that ask for readiness otherwise.
             let _ = ready.send(());
         }
@@ -201,12 +216,12 @@ impl BrokerActor {
                 let nothing = Before::Kept(Vec::new());
                 broker.start_topic(StoredTopic { id, ..stored }, config, nothing, ctx);
             }
-            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error)),
-            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown)),
+            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error), ctx),
+            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown), ctx),
         }));
     }
 
-    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal) {
+    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal, ctx: &mut Context<Self>) {
         if let Some(entry) = self.topics.remove(name) {
             for waiting in entry.waiting {
                 // Whoever asked may have gone.
@@ -216,7 +231,7 @@ impl BrokerActor {
         if name.is_internal() {
             log::error!("{name} can not be made: {refusal}");
             // The broker can do without it.
-            self.tell_ready();
+            self.tell_ready(ctx);
         }
     }
 
@@ -443,7 +458,7 @@ impl Handler<TopicReady> for BrokerActor {
         } else {
             self.await_subscribers(&topic, ctx);
         }
-        self.tell_ready();
+        self.tell_ready(ctx);
     }
 }
 
@@ -503,12 +518,23 @@ impl Handler<DeleteTopic> for BrokerActor {
         if let Some(addr) = entry.addr {
             addr.do_send(CloseTopic);
         }
-        let deleted = self.shared.store.delete_topic(entry.stored.id);
+        let store = &self.shared.store;
+        let deleted = store.delete_topic(entry.stored.id);
+        let forgotten = self.forget_topic_bindings(&name);
+        // What a crash leaves of them goes at the next start.
+        let forgotten = (!forgotten.is_empty()).then(|| store.keep_facts(forgotten));
         Box::pin(async move {
-            match deleted.await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(refusal(&error)),
-                Err(_) => Err(refusal(&StoreError::ShuttingDown)),
+            let failed = |_| Err(StoreError::ShuttingDown);
+            deleted
+                .await
+                .unwrap_or_else(failed)
+                .map_err(|error| refusal(&error))?;
+            match forgotten {
+                Some(forgotten) => forgotten
+                    .await
+                    .unwrap_or_else(failed)
+                    .map_err(|error| refusal(&error)),
+                None => Ok(()),
             }
         })
     }

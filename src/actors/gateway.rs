@@ -1,6 +1,9 @@
 //! What REST, SSE and other callers that are no session ask of the actors.
 
+pub mod exchanges;
 pub mod groups;
+pub mod schedules;
+pub mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +26,7 @@ use super::{
         Topic,
         subscribers::{Denied, Role, Subscriber},
     },
-    intake::{Intake, Placing},
+    intake::{Intake, Open, Placing},
     partition::EndWaits,
 };
 
@@ -150,17 +153,9 @@ pub(super) async fn publish_own(
     records: Vec<Result<NewRecord<'_>, Refusal>>,
     asked: Asked,
 ) -> Result<Vec<RecordResult>, Refusal> {
-    if shared.is_shutting_down() {
-        return Err(Refusal::new(
-            ErrorCode::ShuttingDown,
-            "the broker is shutting down",
-        ));
-    }
-    let asked = Asked {
-        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
-        ..asked
-    };
-    let mut intake = Intake::default();
+    check_running(shared)?;
+    let asked = bounded(asked);
+    let mut intake = Intake::of_caller(shared.push().allow_private());
     let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
@@ -176,15 +171,7 @@ pub(super) async fn publish_own(
         });
         results.push(added.err().map(RecordResult::Refused));
     }
-    let (sender, mut answers) = mpsc::unbounded_channel();
-    for open in intake.take() {
-        let (part, append) = open.into_append(Origin::Caller(sender.clone()));
-        let Some(addr) = part.addr() else { continue };
-        // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody is
-        // dropped, and its receipt answers.
-        let _ = addr.send(append).await;
-    }
-    drop(sender);
+    let mut answers = send(&mut intake).await;
     // Until nobody is left who could answer, which is when every record was.
     while let Some(Answered {
         part,
@@ -207,6 +194,48 @@ pub(super) async fn publish_own(
         .into_iter()
         .map(|result| result.unwrap_or_else(lost))
         .collect())
+}
+
+fn check_running(shared: &Shared) -> Result<(), Refusal> {
+    if shared.is_shutting_down() {
+        return Err(Refusal::new(
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
+        ));
+    }
+    Ok(())
+}
+
+/// What a caller asks, with a bound on how long it waits.
+fn bounded(asked: Asked) -> Asked {
+    Asked {
+        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
+        ..asked
+    }
+}
+
+/// Sends what was collected to its partitions; the answers come until nobody is left who could send one.
+async fn send(intake: &mut Intake) -> mpsc::UnboundedReceiver<Answered> {
+    let (sender, answers) = mpsc::unbounded_channel();
+    for open in intake.take() {
+        let origin = Origin::Caller(sender.clone());
+        match open {
+            Open::Draft(open) => {
+                let (part, append) = open.into_append(origin);
+                let Some(addr) = part.addr() else { continue };
+                // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody
+                // is dropped, and its receipt answers.
+                let _ = addr.send(append).await;
+            }
+            Open::Together(open) => {
+                let (together, decided) = open.into_together(&origin);
+                together.forward();
+                // Its end says the same as a word.
+                let _ = decided.await;
+            }
+        }
+    }
+    answers
 }
 
 /// A session as REST shows it.
@@ -288,6 +317,8 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
     /// What comes in, over all partitions.
     pub rates: super::directory::Rates,
+    /// Records that are due later.
+    pub scheduled: u64,
     /// Its groups, by name, and how many records each has not finished.
     pub lag: BTreeMap<String, u64>,
     /// Its configuration.
@@ -335,6 +366,7 @@ pub fn describe(topic: &Topic) -> TopicInfo {
         epoch: topic.epoch.to_string(),
         partitions,
         rates,
+        scheduled: schedules::count(topic),
         lag: lag(topic),
         config: TopicConfig::clone(&topic.config()),
     }
@@ -379,6 +411,7 @@ pub async fn shut_down(shared: &Shared) {
         // A hub that is gone has nobody to say goodbye to.
         let _ = told.await;
     }
+    webhooks::retire(shared).await;
     match shared.store.shutdown().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::error!("the store did not shut down cleanly: {error}"),
