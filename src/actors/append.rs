@@ -16,11 +16,11 @@ use callboard_protocol::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+pub(super) use self::receipt::lost;
 pub use self::{
     answers::{Answers, Ticket},
     receipt::Receipt,
 };
-pub(super) use self::receipt::lost;
 use super::{
     directory::PartitionRef,
     hub::HubActor,

@@ -516,9 +516,15 @@ impl Handler<DeleteTopic> for BrokerActor {
         let forgotten = (!forgotten.is_empty()).then(|| store.keep_facts(forgotten));
         Box::pin(async move {
             let failed = |_| Err(StoreError::ShuttingDown);
-            deleted.await.unwrap_or_else(failed).map_err(|error| refusal(&error))?;
+            deleted
+                .await
+                .unwrap_or_else(failed)
+                .map_err(|error| refusal(&error))?;
             match forgotten {
-                Some(forgotten) => forgotten.await.unwrap_or_else(failed).map_err(|error| refusal(&error)),
+                Some(forgotten) => forgotten
+                    .await
+                    .unwrap_or_else(failed)
+                    .map_err(|error| refusal(&error)),
                 None => Ok(()),
             }
         })

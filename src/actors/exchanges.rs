@@ -138,7 +138,11 @@ impl Exchanges {
         if let Some(counts) = self.counts().exchanges.get(name) {
             return counts.clone();
         }
-        self.counts_mut().exchanges.entry(name.clone()).or_default().clone()
+        self.counts_mut()
+            .exchanges
+            .entry(name.clone())
+            .or_default()
+            .clone()
     }
 
     /// What went through a binding.

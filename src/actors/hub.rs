@@ -280,7 +280,9 @@ impl Hub {
                     record,
                     route,
                 } => {
-                    conn.take_outcome(pending, |known| known.route((record, route), outcome, &mut frames));
+                    conn.take_outcome(pending, |known| {
+                        known.route((record, route), outcome, &mut frames)
+                    });
                     continue;
                 }
             }

@@ -18,8 +18,8 @@ mod waits;
 pub use mailbox::{Adopt, Close, Configure, EndWaits, StoreEvent, Watch};
 #[cfg(test)]
 pub use mailbox::{InjectPanic, Stall};
-pub use room::RoomMade;
 use notices::Notices;
+pub use room::RoomMade;
 use room::RoomQueue;
 pub use waits::{Processed, ProcessedOutcome, Sent};
 use waits::{Stays, WaitList};

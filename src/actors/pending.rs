@@ -99,10 +99,7 @@ impl PendingRecords {
         if self.missing > 0 {
             return false;
         }
-        let results: Vec<RecordResult> = std::mem::take(&mut self.results)
-            .into_iter()
-            .flatten()
-            .collect();
+        let results: Vec<RecordResult> = std::mem::take(&mut self.results).into_iter().flatten().collect();
         let refused = results
             .iter()
             .any(|result| matches!(result, RecordResult::Refused(_)));

@@ -198,8 +198,7 @@ impl BrokerActor {
             Destination::Topic(topic) => !topics.contains(topic),
             Destination::Exchange(_) => false,
         };
-        let (orphans, bindings): (Vec<_>, Vec<_>) =
-            facts.iter().filter_map(binding_of).partition(is_orphan);
+        let (orphans, bindings): (Vec<_>, Vec<_>) = facts.iter().filter_map(binding_of).partition(is_orphan);
         let newest = bindings.iter().chain(&orphans).map(|binding| binding.id.0).max();
         self.last_binding = newest.unwrap_or_default();
         let exchanges = facts.iter().filter_map(exchange_of).collect();
@@ -301,9 +300,7 @@ impl Handler<DeclareExchange> for BrokerActor {
     fn handle(&mut self, declare: DeclareExchange, _: &mut Self::Context) -> Self::Result {
         let DeclareExchange { exchange, creation } = declare;
         self.change_exchanges(move |_, known| {
-            let declared = known
-                .declare(exchange.clone())
-                .map_err(|error| error.refusal())?;
+            let declared = known.declare(exchange.clone()).map_err(|error| error.refusal())?;
             let facts = match (declared, creation) {
                 (Declared::New, _) => vec![keep_exchange(&exchange)],
                 (Declared::Same, Creation::Declare) => Vec::new(),
@@ -342,10 +339,7 @@ impl Handler<AddBinding> for BrokerActor {
     fn handle(&mut self, AddBinding(bind): AddBinding, _: &mut Self::Context) -> Self::Result {
         self.change_exchanges(move |broker, known| {
             if let BindTo::Topic(topic) = &bind.to
-                && broker
-                    .topics
-                    .get(topic)
-                    .is_none_or(|entry| entry.topic.is_none())
+                && broker.topics.get(topic).is_none_or(|entry| entry.topic.is_none())
             {
                 return Err(not_found(topic.as_str()));
             }

@@ -162,7 +162,11 @@ fn no_exchange(name: &str) -> Refusal {
 /// Every exchange, by name.
 pub fn exchanges(shared: &Shared) -> Vec<ExchangeInfo> {
     let known = shared.exchanges.read();
-    let count = |exchange: &Exchange| known.bindings_of(exchange.name.as_str()).map_or(0, |all| all.len());
+    let count = |exchange: &Exchange| {
+        known
+            .bindings_of(exchange.name.as_str())
+            .map_or(0, |all| all.len())
+    };
     known
         .iter()
         .map(|exchange| info(shared, exchange, count(exchange)))
@@ -259,7 +263,11 @@ pub async fn unbind(shared: &Shared, exchange: &str, id: &str) -> Result<(), Ref
 /// # Errors
 /// As [`unbind`].
 pub async fn remove_binding(shared: &Shared, which: WhichBinding) -> Result<(), Refusal> {
-    shared.broker().send(RemoveBinding(which)).await.map_err(internal)?
+    shared
+        .broker()
+        .send(RemoveBinding(which))
+        .await
+        .map_err(internal)?
 }
 
 /// Where a routing key leads.
@@ -268,7 +276,9 @@ pub async fn remove_binding(shared: &Shared, which: WhichBinding) -> Result<(), 
 /// `exchange_not_found`. A key that leads nowhere has no routes.
 pub fn dry_run(shared: &Shared, exchange: &str, routing_key: &str) -> Result<DryRun, Refusal> {
     let known = shared.exchanges.read();
-    let routes = known.route(exchange, routing_key).map_err(|error| error.refusal())?;
+    let routes = known
+        .route(exchange, routing_key)
+        .map_err(|error| error.refusal())?;
     let route = |topic: &callboard_protocol::TopicName| DryRoute {
         topic: topic.to_string(),
     };
@@ -323,7 +333,10 @@ pub fn find_route(
 
 /// The topics of a route as they are now; one that is being deleted takes its binding along.
 pub fn placings(shared: &Shared, route: &Route) -> Vec<Placing> {
-    let topics = route.topics.iter().filter_map(|name| shared.directory.get(name.as_str()));
+    let topics = route
+        .topics
+        .iter()
+        .filter_map(|name| shared.directory.get(name.as_str()));
     topics.map(Placing::new).collect()
 }
 

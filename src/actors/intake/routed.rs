@@ -135,7 +135,8 @@ impl Intake {
         let together = self.together_for(asked, targets.len());
         let index = together.count;
         together.count += 1;
-        for (route, ((placing, part), encoding)) in placings.iter().zip(&targets).zip(&encodings).enumerate() {
+        for (route, ((placing, part), encoding)) in placings.iter().zip(&targets).zip(&encodings).enumerate()
+        {
             let kept = if placing.config.durability == Durability::Memory {
                 Kept::InMemory
             } else {

@@ -9,9 +9,9 @@ use callboard_protocol::{
 
 use super::{Flow, SessionActor};
 use crate::actors::{
+    broker::WhichBinding,
     broker::{GetTopic, Want},
     gateway::exchanges::{self, Creation, NewExchange},
-    broker::WhichBinding,
 };
 
 impl SessionActor {
@@ -32,12 +32,7 @@ impl SessionActor {
         Flow::Wait
     }
 
-    pub(super) fn declare(
-        &mut self,
-        id: Option<FrameId>,
-        declare: Declare,
-        ctx: &mut Context<Self>,
-    ) -> Flow {
+    pub(super) fn declare(&mut self, id: Option<FrameId>, declare: Declare, ctx: &mut Context<Self>) -> Flow {
         let name = match topic_name(&declare.topic) {
             Ok(name) => name,
             Err(refusal) => return self.refuse(id.as_ref(), &refusal),

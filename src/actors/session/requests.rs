@@ -6,9 +6,7 @@ use actix::prelude::*;
 use callboard_core::subscription::Overflow;
 use callboard_protocol::{
     ErrorCode, FrameId, TopicName,
-    client::{
-        self, BadFrame, ClientFrame, Credit, Fetch, From, Request, Subscribe, Target, topic_name,
-    },
+    client::{self, BadFrame, ClientFrame, Credit, Fetch, From, Request, Subscribe, Target, topic_name},
     error::Refusal,
     limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
     name::Pattern,
