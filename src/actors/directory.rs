@@ -40,7 +40,7 @@ impl Directory {
             .cloned()
     }
 
-    /// Every topic, ordered by name.
+    /// Every topic, ordered by name; the broker's own come last.
     pub fn all(&self) -> Vec<Arc<Topic>> {
         let mut topics: Vec<_> = self
             .topics
@@ -49,7 +49,7 @@ impl Directory {
             .values()
             .cloned()
             .collect();
-        topics.sort_by(|left, right| left.name.cmp(&right.name));
+        topics.sort_by(|left, right| list_order(left.name.as_str()).cmp(&list_order(right.name.as_str())));
         topics
     }
 
@@ -86,6 +86,11 @@ impl Directory {
             self.gone_bytes.load(Ordering::Relaxed),
         )
     }
+}
+
+/// Where a name stands in lists of topics: the broker's own behind those that people made.
+pub fn list_order(name: &str) -> (bool, &str) {
+    (name.starts_with('$'), name)
 }
 
 /// One topic as every thread sees it.

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use callboard_core::exchange::{BindingId, ExchangeError, Exchanges as Known};
+use callboard_core::exchange::{BindingId, Exchanges as Known};
 use callboard_protocol::{ErrorCode, ExchangeName, Timestamp, TopicName, error::Refusal};
 
 use super::directory::Meter;
@@ -195,9 +195,4 @@ impl Exchanges {
         let noted = self.unroutable.lock().unwrap_or_else(PoisonError::into_inner);
         noted.iter().rev().cloned().collect()
     }
-}
-
-/// What a refusal of core's is to a client.
-pub(super) fn refusal(error: &ExchangeError) -> Refusal {
-    error.refusal()
 }

@@ -2,6 +2,7 @@
 
 pub mod exchanges;
 pub mod groups;
+pub mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -97,15 +98,28 @@ pub async fn publish(
     records: Vec<Result<NewRecord<'_>, Refusal>>,
     asked: Asked,
 ) -> Result<Vec<RecordResult>, Refusal> {
-    check_running(shared)?;
     if topic.name.is_internal() {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             "names that begin with $ are the broker's own",
         ));
     }
+    publish_own(shared, topic, records, asked).await
+}
+
+/// As [`publish`], also into the broker's own topics.
+///
+/// # Errors
+/// `shutting_down`.
+pub(super) async fn publish_own(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    records: Vec<Result<NewRecord<'_>, Refusal>>,
+    asked: Asked,
+) -> Result<Vec<RecordResult>, Refusal> {
+    check_running(shared)?;
     let asked = bounded(asked);
-    let mut intake = Intake::default();
+    let mut intake = Intake::of_caller(shared.push().allow_private());
     let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
@@ -358,6 +372,7 @@ pub async fn shut_down(shared: &Shared) {
         // A hub that is gone has nobody to say goodbye to.
         let _ = told.await;
     }
+    webhooks::retire(shared).await;
     match shared.store.shutdown().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::error!("the store did not shut down cleanly: {error}"),

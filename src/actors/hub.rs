@@ -30,6 +30,7 @@ use mailbox::SendAnswers;
 
 use super::{
     Shared,
+    announce::Event,
     append::{ConnId, Settled, Slot},
     conn::{Conn, IN_FLIGHT_BYTES_MAX, Phase},
     directory::{PartitionRef, Topic},
@@ -107,6 +108,11 @@ impl Hub {
 
     /// Takes a connection in.
     pub fn add(&self, conn: Rc<Conn>) {
+        self.shared.announce(Event::SessionJoined {
+            session: conn.session.to_string(),
+            remote: conn.remote.to_string(),
+            client: conn.client.to_string(),
+        });
         self.conns.borrow_mut().insert(conn.id, conn);
     }
 
@@ -117,7 +123,10 @@ impl Hub {
 
     /// Forgets a connection and ends what it follows.
     pub fn remove(self: &Rc<Self>, conn: &Rc<Conn>) {
-        self.conns.borrow_mut().remove(&conn.id);
+        if self.conns.borrow_mut().remove(&conn.id).is_some() {
+            let session = conn.session.to_string();
+            self.shared.announce(Event::SessionLeft { session });
+        }
         for following in conn.following.take() {
             self.end(&following);
         }

@@ -20,6 +20,7 @@ use super::{
     append::{Append, Asked, Keep, Origin, Receipt, Reply},
     directory::{PartitionRef, Topic},
     notice::{NoticeTo, Wanted},
+    push::{AllowPrivate, check_url},
     waiting::{Held, SessionWaits},
 };
 
@@ -32,13 +33,14 @@ const DRAFT_SLACK_BYTES: usize = 512;
 const RECORD_OVERHEAD_BYTES: usize = 24;
 
 /// The drafts of one publisher, at most one for each partition, way of being answered and way of keeping.
-#[derive(Default)]
 pub struct Intake {
     open: Vec<Open>,
     /// About how many bytes of records are to come, for the size of a new draft's buffer.
     expected_bytes: usize,
     /// Bounds what waits for a session; whoever else publishes is bounded by its caller.
     waits: Option<Arc<SessionWaits>>,
+    /// Whether notices may go to private addresses.
+    allow_private: AllowPrivate,
 }
 
 /// Records that were not sent yet.
@@ -141,10 +143,20 @@ impl Placing {
 
 impl Intake {
     /// The intake of a session, whose publishes that wait are bounded by `waits`.
-    pub fn of_session(waits: Arc<SessionWaits>) -> Self {
+    pub fn of_session(waits: Arc<SessionWaits>, allow_private: AllowPrivate) -> Self {
         Self {
             waits: Some(waits),
-            ..Self::default()
+            ..Self::of_caller(allow_private)
+        }
+    }
+
+    /// The intake of someone who is no session.
+    pub fn of_caller(allow_private: AllowPrivate) -> Self {
+        Self {
+            open: Vec::new(),
+            expected_bytes: 0,
+            waits: None,
+            allow_private,
         }
     }
 
@@ -215,7 +227,12 @@ impl Intake {
         match &record.notify {
             None => Ok(None),
             Some(_) if keep == Keep::Transient => Err(not_stored()),
-            Some(notify) => Wanted::new(notify, self.waits.as_ref()).map(Some),
+            Some(notify) => {
+                if let Some(url) = &notify.url {
+                    check_url(url, self.allow_private)?;
+                }
+                Wanted::new(notify, self.waits.as_ref()).map(Some)
+            }
         }
     }
 

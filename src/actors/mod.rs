@@ -27,12 +27,14 @@
 //! | [`group::receipt::GroupNews`] | group → hub | in order; bounded by credit and by what the member's socket takes |
 //! | [`group::mailbox::Wake`] | partition, membership → group | at most one waits |
 //! | [`partition::Sent`], `Processed`, `RoomMade` | hub, group → partition | only while publishers wait for it |
+//! | [`announce::Event`] | anyone → `$events` | a bounded queue that never waits; the oldest go when it is full |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
 //! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on
 //! from the log. What publishers wait for (`ack` `delivered` and `processed`, `when_full`) is bounded by
 //! [`waiting`]; the session's other frames go on meanwhile.
 
+pub mod announce;
 pub mod append;
 pub mod broker;
 pub mod clock;
@@ -60,6 +62,7 @@ pub mod together;
 pub mod told;
 pub mod topic;
 pub mod waiting;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::{
@@ -128,11 +131,14 @@ pub struct Shared {
     pub exchanges: exchanges::Exchanges,
     /// Threads that may wait for a disk.
     pub readers: readers::Readers,
+    /// The HTTP endpoints that are members of groups.
+    pub webhooks: webhook::registry::Webhooks,
     workers: RwLock<Arc<[Worker]>>,
     broker: OnceLock<Addr<broker::BrokerActor>>,
     push: OnceLock<push::Push>,
     incarnations: AtomicU64,
     members: AtomicU64,
+    announcements: announce::Announcements,
     /// Whether the store says when it has told all of a flush.
     hears_in_groups: AtomicBool,
     shutting_down: AtomicBool,
@@ -148,11 +154,13 @@ impl Shared {
             directory: directory::Directory::default(),
             exchanges: exchanges::Exchanges::default(),
             readers,
+            webhooks: webhook::registry::Webhooks::default(),
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),
             push: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             members: AtomicU64::new(0),
+            announcements: announce::Announcements::default(),
             hears_in_groups: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             ready: AtomicBool::new(false),

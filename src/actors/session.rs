@@ -132,7 +132,7 @@ impl SessionActor {
             // Its handshake was under way when the others were told.
             hub.say_goodbye(&conn);
         }
-        let intake = Intake::of_session(conn.waits.clone());
+        let intake = Intake::of_session(conn.waits.clone(), hub.shared.push().allow_private());
         Self {
             hub,
             conn,

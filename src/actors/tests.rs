@@ -6,6 +6,7 @@ mod groups;
 mod groups_faults;
 mod raw;
 mod room;
+mod routed;
 mod sessions;
 mod waits;
 mod websocket;

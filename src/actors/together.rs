@@ -141,7 +141,7 @@ impl Together {
     }
 
     /// Takes it apart: nobody is freed by its end any more.
-    pub fn into_parts(mut self: Box<Self>) -> (TogetherId, Asked, Vec<Stop>, Refusals) {
+    pub fn into_parts(mut self) -> (TogetherId, Asked, Vec<Stop>, Refusals) {
         self.decided = None;
         let stops = std::mem::take(&mut self.stops);
         (self.id, self.asked, stops, std::mem::take(&mut self.refused))

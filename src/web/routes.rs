@@ -11,7 +11,7 @@ use actix_web::{
 use super::{
     assets, health, metrics, openapi,
     problem::Problem,
-    rest::{groups, messages, sessions, topics},
+    rest::{groups, messages, sessions, topics, webhooks},
     sse,
 };
 
@@ -59,6 +59,14 @@ fn table() -> Vec<Endpoint> {
             .on(Method::DELETE, groups::delete),
         Endpoint::at("/api/v1/topics/{topic}/groups/{group}/offsets").on(Method::POST, groups::seek),
         Endpoint::at("/api/v1/topics/{topic}/groups/{group}/redrive").on(Method::POST, groups::redrive),
+        Endpoint::at("/api/v1/webhooks")
+            .on(Method::GET, webhooks::list)
+            .on(Method::POST, webhooks::create),
+        Endpoint::at("/api/v1/webhooks/{webhook}")
+            .on(Method::GET, webhooks::get)
+            .on(Method::DELETE, webhooks::delete),
+        Endpoint::at("/api/v1/webhooks/{webhook}/enable").on(Method::POST, webhooks::enable),
+        Endpoint::at("/api/v1/webhooks/{webhook}/disable").on(Method::POST, webhooks::disable),
         Endpoint::at("/api/v1/sessions").on(Method::GET, sessions::list),
         Endpoint::at("/api/v1/sessions/{session}").on(Method::DELETE, sessions::delete),
     ]

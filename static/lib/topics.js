@@ -24,6 +24,8 @@ const sum = (partitions, of) => partitions.reduce((total, partition) => total + 
 
 export const recordsKept = (topic) => sum(topic.partitions, (one) => one.next_offset - one.first_offset);
 export const recordsEver = (topic) => sum(topic.partitions, (one) => one.next_offset);
+/** Whether it is one of the broker's own, which everybody may read and nobody else may write or delete. */
+export const isInternal = (topic) => topic.name.startsWith("$");
 export const bytesKept = (topic) => sum(topic.partitions, (one) => one.bytes ?? 0);
 
 /**
@@ -71,7 +73,7 @@ export async function refresh() {
   clearTimeout(timer);
   try {
     const list = await api.listTopics();
-    list.sort((a, b) => (a.name < b.name ? -1 : 1));
+    list.sort((a, b) => isInternal(a) - isInternal(b) || (a.name < b.name ? -1 : 1));
     const now = Date.now();
     note(list, now);
     topics.value = { list, error: null, at: now };

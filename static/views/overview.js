@@ -3,7 +3,7 @@
 import { useRef, useState } from "../vendor/preact-hooks.js";
 import { Notice, Rate, Snippet, Sparkline, Stamp, Trouble, html, useSignal } from "../lib/ui.js";
 import * as format from "../lib/format.js";
-import { bytesKept, history, recordsKept, refresh, topics } from "../lib/topics.js";
+import { bytesKept, history, isInternal, recordsKept, refresh, topics } from "../lib/topics.js";
 import { useKeys } from "../lib/keys.js";
 import { topicHash } from "../lib/place.js";
 import { CreateTopic } from "./create.js";
@@ -30,12 +30,12 @@ export function Overview({ connection, go }) {
   };
   const create = isCreating ? html`<${CreateTopic} onCreated=${openCreated} onClose=${() => setCreating(false)} />` : null;
   if (list === null) return html`<${Waiting} error=${error} />`;
-  if (list.length === 0) return html`${create}<${Newcomer} connection=${connection} go=${go} onCreate=${() => setCreating(true)} />`;
+  if (list.every(isInternal)) return html`${create}<${Newcomer} connection=${connection} go=${go} onCreate=${() => setCreating(true)} />`;
   const found = list.filter((topic) => topic.name.toLowerCase().includes(filter.toLowerCase()));
   return html`
     <div class="board-head">
       <h1>Topics</h1>
-      <p class="sums"><${Sums} list=${list} /></p>
+      <p class="sums"><${Sums} list=${list.filter((topic) => !isInternal(topic))} /></p>
       <div class="board-tools">
         ${list.length > 5 || filter ? html`
           <input type="search" ref=${filterBox} placeholder="Find a topic" aria-label="Find a topic" value=${filter}
@@ -94,6 +94,7 @@ function TopicRow({ topic, onDelete }) {
       <td data-label="Size" class="number">${format.bytes(bytesKept(topic))}</td>
       <td data-label="In" class="number"><${Rate} value=${topic.measured.records} /></td>
       <td class="spark-cell"><${Sparkline} points=${history(topic)} of=${(point) => point.records} label=${`Records a second into ${topic.name}`} /></td>
-      <td class="row-end"><button type="button" class="quiet small" aria-label=${`Delete ${topic.name}`} onClick=${() => onDelete(topic)}>Delete</button></td>
+      <td class="row-end">${isInternal(topic) ? null : html`
+        <button type="button" class="quiet small" aria-label=${`Delete ${topic.name}`} onClick=${() => onDelete(topic)}>Delete</button>`}</td>
     </tr>`;
 }

@@ -5,7 +5,7 @@ import { Notice, Rate, Stamp, html, useSignal } from "../lib/ui.js";
 import * as api from "../lib/api.js";
 import * as format from "../lib/format.js";
 import { elements, members, record as recordOf } from "../lib/json.js";
-import { bytesKept, recordsEver, recordsKept, refresh, topics } from "../lib/topics.js";
+import { bytesKept, isInternal, recordsEver, recordsKept, refresh, topics } from "../lib/topics.js";
 import { Feed } from "../lib/feed.js";
 import { useKeys } from "../lib/keys.js";
 import { isSame, recordHash, topicHash } from "../lib/place.js";
@@ -111,7 +111,7 @@ function Board({ connection, topic, asked, go }) {
       </div>
       <div class="topic-side">
         ${isOpen ? html`<${OpenRecord} topic=${topic} opened=${opened} go=${go} />` : null}
-        <${Publish} connection=${connection} topic=${topic} go=${go} />
+        ${isInternal(topic) ? null : html`<${Publish} connection=${connection} topic=${topic} go=${go} />`}
       </div>
     </div>
     <${DeleteTopic} topic=${doomed} onClose=${() => setDoomed(null)} onDeleted=${() => go("#/")} />`;
@@ -141,6 +141,6 @@ function Head({ topic, groups, onDelete }) {
         <${GroupSum} list=${groups} />
         ${words.map((one) => html`<span key=${one}>${one}</span>`)}
       </p>
-      <div class="board-tools"><button type="button" class="on-board" onClick=${onDelete}>Delete</button></div>
+      ${isInternal(topic) ? null : html`<div class="board-tools"><button type="button" class="on-board" onClick=${onDelete}>Delete</button></div>`}
     </div>`;
 }

@@ -3,6 +3,7 @@
 
 mod cli;
 mod demo;
+mod discovery;
 mod faults;
 mod groups;
 mod process;
@@ -14,3 +15,4 @@ mod socket;
 mod subscriptions;
 mod support;
 mod tidy;
+mod webhooks;

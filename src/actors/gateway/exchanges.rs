@@ -367,7 +367,7 @@ pub async fn publish_routed(
         self::placings(shared, &route)
     };
     let asked = bounded(asked);
-    let mut intake = Intake::default();
+    let mut intake = Intake::of_caller(shared.push().allow_private());
     let mut pending = PendingRoutes::new(exchange, count);
     placings.iter_mut().for_each(Placing::begin_frame);
     for (record, new) in records.into_iter().enumerate() {

@@ -109,7 +109,7 @@ impl PartitionActor {
         self.reserve(&mut together);
         together.at += 1;
         if together.is_refused() {
-            self.call_off(together);
+            self.call_off(*together);
         } else if together.at < together.stops.len() {
             together.forward();
         } else if together.refused_count() > together.refused_before {
@@ -118,7 +118,7 @@ impl PartitionActor {
             together.at = 0;
             together.forward();
         } else {
-            self.conclude(together);
+            self.conclude(*together);
         }
     }
 
@@ -208,7 +208,7 @@ impl PartitionActor {
     }
 
     /// Serves what waited, until it waits again.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         let Some(hold) = self.hold.take() else { return };
         for (until, count) in hold.expected {
             self.waits.unexpect(until, count);
@@ -230,7 +230,7 @@ impl PartitionActor {
     }
 
     /// Nobody stores anything of it.
-    fn call_off(&mut self, together: Box<Together>) {
+    fn call_off(&mut self, together: Together) {
         let (id, _, stops, refused) = together.into_parts();
         for stop in stops {
             if stop.part.key != self.part.key {
@@ -246,7 +246,7 @@ impl PartitionActor {
     }
 
     /// All of its partitions have reserved: hands what is to be stored to the store.
-    fn conclude(&mut self, together: Box<Together>) {
+    fn conclude(&mut self, together: Together) {
         let (id, asked, stops, refused) = together.into_parts();
         let mut visited: Vec<Arc<PartitionRef>> = Vec::new();
         let (mut at_once, mut later) = (Vec::new(), Vec::new());

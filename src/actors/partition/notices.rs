@@ -145,11 +145,11 @@ impl Notices {
         drop(self.take(.., |known| known.to.is_gone()));
         let is_over = |known: &Waiting| known.deadline.is_some_and(|deadline| deadline <= now);
         let refusal = Refusal::new(ErrorCode::Timeout, "the record did not come so far within a day");
+        let over = self.take(.., is_over);
         let outcome = |(offset, to)| {
             let refusal = refusal.clone().with_place(self.part.id, offset);
             (to, Outcome::Failed(refusal))
         };
-        let over = self.take(.., is_over);
         over.into_iter().map(outcome).collect()
     }
 }

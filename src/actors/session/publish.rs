@@ -68,15 +68,15 @@ impl SessionActor {
         } = publish;
         let asked = Asked { ack, timeout_ms };
         let flow = match to {
-            To::Topic(topic) => self.to_topic(id, &topic, (asked, records), ctx),
+            To::Topic(topic) => self.publish_to_topic(id, &topic, (asked, records), ctx),
             To::Exchange {
                 exchange,
                 routing_key,
-            } if exchange.is_empty() => self.to_default(id, &routing_key, (asked, records), ctx),
+            } if exchange.is_empty() => self.publish_by_name(id, &routing_key, (asked, records), ctx),
             To::Exchange {
                 exchange,
                 routing_key,
-            } => self.to_exchange(id, (&exchange, &routing_key), (asked, records)),
+            } => self.publish_through(id, (&exchange, &routing_key), (asked, records)),
         };
         if flow == Flow::Done && self.intake.is_large() {
             self.send_drafts(ctx);
@@ -111,7 +111,7 @@ impl SessionActor {
         }
     }
 
-    fn to_topic(
+    fn publish_to_topic(
         &mut self,
         id: Option<FrameId>,
         topic: &str,
@@ -182,7 +182,7 @@ impl SessionActor {
     }
 
     /// Through the exchange without a name, which leads to the topic that the routing key names.
-    fn to_default(
+    fn publish_by_name(
         &mut self,
         id: Option<FrameId>,
         topic: &str,
@@ -199,7 +199,7 @@ impl SessionActor {
         Flow::Done
     }
 
-    fn to_exchange(
+    fn publish_through(
         &mut self,
         id: Option<FrameId>,
         (exchange, routing_key): (&str, &str),
@@ -252,12 +252,11 @@ impl SessionActor {
             Records::Many(records) => (false, records),
         };
         let silent = asked.ack == Ack::None;
-        let pending = self.wait_for(Pending::Routes(PendingRoutes {
-            id,
-            silent,
-            is_single,
-            ..PendingRoutes::new(exchange, records.len())
-        }));
+        let mut outcomes = PendingRoutes::new(exchange, records.len());
+        outcomes.id = id;
+        outcomes.silent = silent;
+        outcomes.is_single = is_single;
+        let pending = self.wait_for(Pending::Routes(outcomes));
         let mut frames = FrameBuffer::new(self.conn.format, 0);
         for (record, new) in records.into_iter().enumerate() {
             let reply = |route| Reply {

@@ -5,3 +5,4 @@ pub mod groups;
 pub mod messages;
 pub mod sessions;
 pub mod topics;
+pub mod webhooks;
