@@ -5,6 +5,7 @@
 
 mod exchanges;
 mod groups;
+mod webhooks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,10 +14,11 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
-pub use self::exchanges::{
-    AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding,
+pub use self::{
+    exchanges::{AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding},
+    groups::{GetGroup, RemoveGroup},
+    webhooks::{StartWebhook, WebhookDied},
 };
-pub use self::groups::{GetGroup, RemoveGroup};
 pub use super::topic::groups::GroupWish;
 use super::{
     Shared, Worker,
@@ -25,7 +27,7 @@ use super::{
     directory::Topic,
     hub::{TopicClosed, TopicOpened},
     partition::refusal,
-    topic::{CloseTopic, Reconfigure, TopicActor, is_memory_only},
+    topic::{CloseTopic, Reconfigure, TopicActor, deaths::Deaths, is_memory_only},
 };
 use crate::store::{StoreError, StoredTopic, TopicId};
 
@@ -44,6 +46,8 @@ pub struct BrokerActor {
     changing_exchanges: Arc<Mutex<()>>,
     /// The newest binding's number.
     last_binding: u64,
+    /// Of webhooks, by their ids.
+    webhook_deaths: HashMap<String, Deaths>,
 }
 
 struct Entry {
@@ -98,6 +102,7 @@ impl BrokerActor {
             ready: Some(ready),
             changing_exchanges: Arc::default(),
             last_binding: 0,
+            webhook_deaths: HashMap::new(),
         }
     }
 
@@ -119,7 +124,7 @@ impl BrokerActor {
             }
         }
         self.start_events(ctx);
-        self.tell_ready();
+        self.tell_ready(ctx);
     }
 
     /// Makes the topic of the broker's events if it is not kept.
@@ -137,7 +142,7 @@ impl BrokerActor {
         }
     }
 
-    fn tell_ready(&mut self) {
+    fn tell_ready(&mut self, ctx: &mut Context<Self>) {
         let started = self.workers_expected == self.shared.workers().len();
         let all_open = self.topics.values().all(|entry| entry.topic.is_some());
         if started
@@ -145,6 +150,7 @@ impl BrokerActor {
             && let Some(ready) = self.ready.take()
         {
             self.shared.set_ready();
+            self.start_kept_webhooks(ctx);
             // Nobody waits for it in tests that ask for readiness otherwise.
             let _ = ready.send(());
         }
@@ -206,12 +212,12 @@ impl BrokerActor {
                 let nothing = Before::Kept(Vec::new());
                 broker.start_topic(StoredTopic { id, ..stored }, config, nothing, ctx);
             }
-            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error)),
-            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown)),
+            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error), ctx),
+            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown), ctx),
         }));
     }
 
-    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal) {
+    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal, ctx: &mut Context<Self>) {
         if let Some(entry) = self.topics.remove(name) {
             for waiting in entry.waiting {
                 // Whoever asked may have gone.
@@ -221,7 +227,7 @@ impl BrokerActor {
         if name.is_internal() {
             log::error!("{name} can not be made: {refusal}");
             // The broker can do without it.
-            self.tell_ready();
+            self.tell_ready(ctx);
         }
     }
 
@@ -420,7 +426,7 @@ pub struct TopicReady(pub Arc<Topic>);
 impl Handler<TopicReady> for BrokerActor {
     type Result = ();
 
-    fn handle(&mut self, TopicReady(topic): TopicReady, _: &mut Self::Context) {
+    fn handle(&mut self, TopicReady(topic): TopicReady, ctx: &mut Self::Context) {
         let Some(entry) = self.topics.get_mut(&topic.name) else {
             return;
         };
@@ -445,7 +451,7 @@ impl Handler<TopicReady> for BrokerActor {
                 temporary: topic.config().temporary,
             });
         }
-        self.tell_ready();
+        self.tell_ready(ctx);
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod exchanges;
 pub mod groups;
 pub mod schedules;
+pub mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -375,6 +376,7 @@ pub async fn shut_down(shared: &Shared) {
         // A hub that is gone has nobody to say goodbye to.
         let _ = told.await;
     }
+    webhooks::retire(shared).await;
     match shared.store.shutdown().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::error!("the store did not shut down cleanly: {error}"),

@@ -35,12 +35,12 @@ use self::{
     handle::GroupRef,
     history::{Answer, History},
     mailbox::{
-        AddCredit, Adopt, CloseGroup, Commit, Going, Join, Leave, LogEvent, Release, Settle, Stopped,
-        TopicMoved, Turn, Wake,
+        AddCredit, Adopt, CloseGroup, Commit, Going, Join, Leave, LogEvent, Release, SetCredit, Settle,
+        Stopped, TopicMoved, Turn, Wake,
     },
     members::Members,
     partitioned::Partitioned,
-    receipt::{GroupReply, GroupRestarted, News, Outgoing, Whats},
+    receipt::{GroupReply, GroupRestarted, Outgoing, Whats},
     shared::SharedWork,
 };
 use super::{
@@ -164,6 +164,7 @@ impl GroupActor {
             for worker in self.shared.workers().iter() {
                 worker.hub.do_send(GroupRestarted(self.group.clone()));
             }
+            self.shared.webhooks.group_restarted(&self.group);
         }
         self.schedule(ctx);
     }

@@ -62,6 +62,7 @@ pub mod together;
 pub mod told;
 pub mod topic;
 pub mod waiting;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::{
@@ -130,6 +131,8 @@ pub struct Shared {
     pub exchanges: exchanges::Exchanges,
     /// Threads that may wait for a disk.
     pub readers: readers::Readers,
+    /// The HTTP endpoints that are members of groups.
+    pub webhooks: webhook::registry::Webhooks,
     workers: RwLock<Arc<[Worker]>>,
     broker: OnceLock<Addr<broker::BrokerActor>>,
     push: OnceLock<push::Push>,
@@ -151,6 +154,7 @@ impl Shared {
             directory: directory::Directory::default(),
             exchanges: exchanges::Exchanges::default(),
             readers,
+            webhooks: webhook::registry::Webhooks::default(),
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),
             push: OnceLock::new(),

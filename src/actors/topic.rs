@@ -3,7 +3,7 @@
 //! Owns which partitions there are and keeps them alive: one that panics is started again from what is
 //! stored. Not on any record's way. Told what to do by the BrokerActor alone.
 
-mod deaths;
+pub mod deaths;
 pub mod groups;
 pub mod schedules;
 
@@ -21,7 +21,7 @@ use self::{
 };
 use super::{
     Shared,
-    broker::{BrokerActor, TopicDied, TopicReady},
+    broker::{BrokerActor, TopicDied, TopicReady, WebhookDied},
     clock,
     directory::{PartitionRef, Topic},
     hub::TopicChanged,
@@ -343,6 +343,7 @@ enum Watched {
     Partition(Addr<TopicActor>, PartitionId),
     Topic(Addr<BrokerActor>, String),
     Group(Addr<TopicActor>, String),
+    Webhook(Addr<BrokerActor>, String),
 }
 
 impl Sentinel {
@@ -359,6 +360,11 @@ impl Sentinel {
     /// Watches a group for its topic.
     pub fn group(owner: Addr<TopicActor>, name: String) -> Self {
         Self(Some(Watched::Group(owner, name)))
+    }
+
+    /// Watches a webhook for the broker.
+    pub fn webhook(owner: Addr<BrokerActor>, id: String) -> Self {
+        Self(Some(Watched::Webhook(owner, id)))
     }
 
     /// Another actor owns the group from now on.
@@ -387,6 +393,7 @@ impl Drop for Sentinel {
             Some(Watched::Partition(owner, id)) => owner.do_send(PartitionDied(id)),
             Some(Watched::Topic(owner, name)) => owner.do_send(TopicDied(name)),
             Some(Watched::Group(owner, name)) => owner.do_send(GroupDied(name)),
+            Some(Watched::Webhook(owner, id)) => owner.do_send(WebhookDied(id)),
             None => {}
         }
     }

@@ -16,3 +16,4 @@ mod socket;
 mod subscriptions;
 mod support;
 mod tidy;
+mod webhooks;

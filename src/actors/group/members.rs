@@ -2,17 +2,15 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use actix::Addr;
 use callboard_core::group::{Exclusive, MemberId};
 
 use super::{
     handle::Gauge,
     mailbox::Join,
-    receipt::{News, Outgoing, Whats},
+    receipt::{Home, Outgoing, Whats},
 };
 use crate::actors::{
-    append::ConnId,
-    hub::HubActor,
+    webhook::mailbox::LeasedRecord,
     wire::{Format, FrameBuffer},
 };
 
@@ -20,10 +18,8 @@ use crate::actors::{
 pub struct Member {
     /// Who.
     pub id: MemberId,
-    /// The thread of its session.
-    pub hub: Addr<HubActor>,
-    /// Its session.
-    pub conn: ConnId,
+    /// Where it is told what happens.
+    pub home: Home,
     /// Which of its session's memberships.
     pub index: u32,
     /// Its session's id.
@@ -40,13 +36,14 @@ pub struct Member {
     pub out: Arc<AtomicU64>,
     /// Records for it that go out with this turn.
     pub frames: Option<FrameBuffer>,
+    /// The same for a webhook, for which nothing is encoded.
+    pub leased: Vec<LeasedRecord>,
 }
 
 impl Member {
     /// Has its thread told something.
     pub fn tell(&self, outgoing: &mut Outgoing, what: Whats) {
-        let (conn, index) = (self.conn, self.index);
-        outgoing.push(&self.hub, News { conn, index, what });
+        outgoing.tell(&self.home, (self.id, self.index), what);
     }
 }
 
@@ -92,8 +89,7 @@ impl Members {
     pub fn add(&mut self, join: &Join) {
         let member = Member {
             id: join.key.member,
-            hub: join.hub.clone(),
-            conn: join.conn,
+            home: join.home.clone(),
             index: join.key.index,
             session: join.session.clone(),
             name: join.name.clone(),
@@ -102,6 +98,7 @@ impl Members {
             gauge: join.gauge.clone(),
             out: join.out.clone(),
             frames: None,
+            leased: Vec::new(),
         };
         match self.known.binary_search_by_key(&member.id, |known| known.id) {
             Ok(index) => self.known[index] = member,
@@ -129,7 +126,10 @@ impl Members {
     pub fn replaced_by(&self, join: &Join, retired: &[MemberId]) -> Option<MemberId> {
         let name = join.name.as_ref()?;
         let stays = |known: &&Member| !retired.contains(&known.id);
-        let is_former = |known: &Member| known.name.as_ref() == Some(name);
+        // A session that takes the name of a webhook is another member.
+        let is_former = |known: &Member| {
+            known.name.as_ref() == Some(name) && known.home.is_webhook() == join.home.is_webhook()
+        };
         let former = self.known.iter().filter(stays).find(|known| is_former(known))?;
         let is_refused = join.exclusive == Exclusive::Yes && self.known.iter().filter(stays).count() > 1;
         (!is_refused).then_some(former.id)

@@ -130,6 +130,7 @@ impl TopicActor {
         for worker in self.shared.workers().iter() {
             worker.hub.do_send(GroupEnded(group.clone(), reason));
         }
+        self.shared.webhooks.group_ended(group, reason);
     }
 
     /// Ends the groups with the topic, and forgets their logs.
