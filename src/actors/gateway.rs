@@ -2,6 +2,7 @@
 
 pub mod exchanges;
 pub mod groups;
+pub mod schedules;
 pub mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -281,6 +282,8 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
     /// What comes in, over all partitions.
     pub rates: super::directory::Rates,
+    /// Records that are due later.
+    pub scheduled: u64,
     /// Its groups, by name, and how many records each has not finished.
     pub lag: BTreeMap<String, u64>,
     /// Its configuration.
@@ -328,6 +331,7 @@ pub fn describe(topic: &Topic) -> TopicInfo {
         epoch: topic.epoch.to_string(),
         partitions,
         rates,
+        scheduled: schedules::count(topic),
         lag: lag(topic),
         config: TopicConfig::clone(&topic.config()),
     }
