@@ -1,5 +1,6 @@
 //! What must hold of the actors together, over real sockets: panics, slow sessions, acks.
 
+mod client;
 mod cold;
 mod failing;
 mod groups;
