@@ -1,6 +1,9 @@
 //! A store that refuses what it is told to refuse, at once or after it has taken it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use callboard_protocol::Timestamp;
 use tokio::sync::oneshot;
@@ -26,7 +29,7 @@ type Sink = Arc<dyn Fn(CommitEvent) + Send + Sync>;
 pub struct FailingStore {
     memory: MemoryStore,
     mode: Mutex<Mode>,
-    sink: Mutex<Option<Sink>>,
+    sinks: Mutex<HashMap<PartitionKey, Sink>>,
     held: Mutex<Vec<Submission>>,
     /// Partitions whose opening waits, while it does.
     opens: Mutex<Option<Vec<HeldOpen>>>,
@@ -77,12 +80,19 @@ impl FailingStore {
     /// Refuses all that was held.
     pub fn fail(&self) {
         let held = std::mem::take(&mut *self.held.lock().unwrap());
-        let sink = self.sink.lock().unwrap().clone().unwrap();
-        sink(CommitEvent::Failed {
-            incarnation: held[0].incarnation,
-            from_offset: held[0].batch.base_offset,
-            error: broken(),
-        });
+        let mut told = Vec::new();
+        for first in held {
+            if told.contains(&first.key) {
+                continue;
+            }
+            told.push(first.key);
+            let sink = self.sinks.lock().unwrap()[&first.key].clone();
+            sink(CommitEvent::Failed {
+                incarnation: first.incarnation,
+                from_offset: first.batch.base_offset,
+                error: broken(),
+            });
+        }
     }
 }
 
@@ -112,7 +122,8 @@ impl Store for FailingStore {
             commits,
         } = open;
         let commits = Arc::new(Mutex::new(commits));
-        *self.sink.lock().unwrap() = Some(Arc::new(move |event| (commits.lock().unwrap())(event)));
+        let sink: Sink = Arc::new(move |event| (commits.lock().unwrap())(event));
+        self.sinks.lock().unwrap().insert(key, sink);
         self.memory.open(OpenPartition {
             key: PartitionKey { ..key },
             incarnation,
