@@ -8,6 +8,7 @@ mod groups_faults;
 mod raw;
 mod room;
 mod routed;
+mod schedules;
 mod sessions;
 mod waits;
 mod websocket;
