@@ -9,6 +9,7 @@ mod room;
 mod routed;
 mod sessions;
 mod waits;
+mod webhooks;
 mod websocket;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
