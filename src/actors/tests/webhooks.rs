@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -29,6 +32,7 @@ struct Endpoint {
     bodies: Arc<Mutex<Vec<Value>>>,
     /// Answers are held back until this is told.
     gate: Option<Arc<Notify>>,
+    status: Arc<AtomicU16>,
 }
 
 impl Endpoint {
@@ -36,13 +40,19 @@ impl Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let bodies: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let (kept, held) = (bodies.clone(), gate.clone());
+        let status = Arc::new(AtomicU16::new(status));
+        let (kept, held, answered) = (bodies.clone(), gate.clone(), status.clone());
         actix_rt::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                actix_rt::spawn(serve(socket, status, kept.clone(), held.clone()));
+                actix_rt::spawn(serve(socket, answered.clone(), kept.clone(), held.clone()));
             }
         });
-        Self { url, bodies, gate }
+        Self {
+            url,
+            bodies,
+            gate,
+            status,
+        }
     }
 
     fn bodies(&self) -> Vec<Value> {
@@ -58,7 +68,12 @@ impl Endpoint {
     }
 }
 
-async fn serve(socket: TcpStream, status: u16, bodies: Arc<Mutex<Vec<Value>>>, gate: Option<Arc<Notify>>) {
+async fn serve(
+    socket: TcpStream,
+    status: Arc<AtomicU16>,
+    bodies: Arc<Mutex<Vec<Value>>>,
+    gate: Option<Arc<Notify>>,
+) {
     let mut socket = BufReader::new(socket);
     loop {
         let mut length = 0;
@@ -84,6 +99,7 @@ async fn serve(socket: TcpStream, status: u16, bodies: Arc<Mutex<Vec<Value>>>, g
         if let Some(opened) = opened {
             opened.await;
         }
+        let status = status.load(Ordering::SeqCst);
         let answer = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: 0\r\n\r\n");
         if socket.write_all(answer.as_bytes()).await.is_err() {
             return;
@@ -204,6 +220,19 @@ async fn notices_reach_their_endpoints_and_are_counted() {
         .map(|body| body["correlation_id"].to_string())
         .collect();
     assert_eq!(told.len(), 20);
+}
+
+#[actix_rt::test]
+async fn notice_that_is_not_taken_is_tried_again() {
+    let broker = Running::start().await;
+    let endpoint = Endpoint::start(503, None).await;
+    let push = broker.shared.push();
+    push.notice(&endpoint.url, "c", Bytes::from_static(b"{}"));
+    until(|| endpoint.count() == 1).await;
+    endpoint.status.store(200, Ordering::SeqCst);
+    until(|| push.notice_counts().delivered == 1).await;
+    let counts = push.notice_counts();
+    assert_eq!((endpoint.count(), counts.waiting, counts.failed), (2, 0, 0));
 }
 
 #[actix_rt::test]

@@ -1,6 +1,6 @@
 //! A webhook's place in its group: taking it, keeping it through the group's deaths, giving it up.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use callboard_core::group::{Exclusive, MemberId};
@@ -73,7 +73,7 @@ impl WebhookActor {
             credit,
             lease_ms: Some(settings.timeout_ms + LEASE_MARGIN_MS),
             exclusive: Exclusive::No,
-            starts: starts.unwrap_or_else(BTreeMap::new),
+            starts: starts.unwrap_or_default(),
             gauge: Arc::default(),
             out: Arc::default(),
         };
