@@ -11,6 +11,7 @@ mod routed;
 mod schedules;
 mod sessions;
 mod waits;
+mod webhooks;
 mod websocket;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
