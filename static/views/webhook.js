@@ -30,7 +30,7 @@ function Board({ webhook, error, onChanged, go }) {
   return html`
     <${Head} title=${new URL(webhook.url).host} tools=${tools} />
     <${Trouble} error=${error} />
-    <div class="topic-grid">
+    <div class="topic-grid webhook-grid">
       <div class="topic-main"><${Calls} webhook=${webhook} /></div>
       <div class="topic-side"><${Work} webhook=${webhook} /><${How} webhook=${webhook} /></div>
     </div>
