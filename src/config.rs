@@ -96,6 +96,18 @@ pub struct ServeArgs {
     )]
     pub allow_origin: Option<Vec<String>>,
 
+    /// Let webhooks and notices go to addresses that are not public, as this machine and its network
+    #[arg(
+        long,
+        env = "CALLBOARD_WEBHOOK_ALLOW_PRIVATE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    pub webhook_allow_private: Option<bool>,
+
     /// Make live traffic to look at
     #[arg(
         long,
@@ -180,6 +192,15 @@ pub enum AutoCreate {
     Off,
 }
 
+/// Whether the broker calls addresses that are not public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrivateWebhooks {
+    /// It does.
+    Allowed,
+    /// It refuses them.
+    Refused,
+}
+
 /// Whether the broker makes traffic of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demo {
@@ -202,6 +223,8 @@ pub struct ServeConfig {
     pub auto_create: AutoCreate,
     /// Origins whose pages may connect, as a browser sends them.
     pub allow_origin: Vec<String>,
+    /// Whether webhooks and notices may go to addresses that are not public.
+    pub private_webhooks: PrivateWebhooks,
     /// Whether to make traffic to look at.
     pub demo: Demo,
     /// Quiet time after which a connection gets a Ping.
@@ -249,6 +272,10 @@ impl ServeConfig {
                 Some(false) | None => AutoCreate::On,
             },
             allow_origin: parse_origins(args.allow_origin.or(file.allow_origin).unwrap_or_default())?,
+            private_webhooks: match args.webhook_allow_private.or(file.webhook_allow_private) {
+                Some(true) => PrivateWebhooks::Allowed,
+                Some(false) | None => PrivateWebhooks::Refused,
+            },
             demo: match args.demo.or(file.demo) {
                 Some(true) => Demo::On,
                 Some(false) | None => Demo::Off,
@@ -411,6 +438,7 @@ mod tests {
             (config.store, config.auto_create, config.demo),
             (StoreKind::Journal, AutoCreate::On, Demo::Off)
         );
+        assert_eq!(config.private_webhooks, PrivateWebhooks::Refused);
         assert_eq!(config.heartbeat, Duration::from_millis(15_000));
         assert_eq!(config.session_timeout, Duration::from_millis(120_000));
         assert_eq!(config.member_timeout, Duration::from_millis(30_000));
@@ -421,7 +449,7 @@ mod tests {
     #[test]
     fn command_line_wins_over_the_file_and_the_file_over_the_default() {
         let (_directory, mut args) = file(
-            "listen = \"127.0.0.1:9\"\nstore = \"memory\"\ndemo = true\nworkers = 3\nallow_origin = [\"https://a.b/\"]",
+            "listen = \"127.0.0.1:9\"\nstore = \"memory\"\ndemo = true\nworkers = 3\nwebhook_allow_private = true\nallow_origin = [\"https://a.b/\"]",
         );
         args.listen = Some("127.0.0.1:10".to_owned());
         args.demo = Some(false);
@@ -432,6 +460,7 @@ mod tests {
             (Demo::Off, StoreKind::Memory, 3)
         );
         assert_eq!(config.allow_origin, ["https://a.b"]);
+        assert_eq!(config.private_webhooks, PrivateWebhooks::Allowed);
     }
 
     #[test]

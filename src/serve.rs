@@ -13,9 +13,10 @@ use crate::{
         Settings, Shared,
         broker::{BrokerActor, Want},
         gateway,
+        push::AllowPrivate,
         readers::Readers,
     },
-    config::{AutoCreate, Demo, ServeConfig, StoreKind},
+    config::{AutoCreate, Demo, PrivateWebhooks, ServeConfig, StoreKind},
     demo,
     store::{
         Store,
@@ -126,6 +127,10 @@ fn settings(config: &ServeConfig) -> Settings {
         member_timeout_ms: config.member_timeout.as_millis() as u64,
         rejoin_grace_ms: config.rejoin_grace.as_millis() as u64,
         revoke_grace_ms: config.revoke_grace.as_millis() as u64,
+        webhook_allow_private: match config.private_webhooks {
+            PrivateWebhooks::Allowed => AllowPrivate::Yes,
+            PrivateWebhooks::Refused => AllowPrivate::No,
+        },
     }
 }
 

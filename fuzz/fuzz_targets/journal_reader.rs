@@ -8,7 +8,7 @@
 use callboard::store::{
     PartitionKey, TopicId,
     journal::{
-        format::{EntryHeader, EntryKind, FileHeader, FileKind},
+        format::{EntryHeader, EntryKind, FileHeader, FileKind, Part},
         reader::{Piece, Scan, scan, scan_file},
     },
 };
@@ -55,7 +55,11 @@ fn hurt_file(input: &[u8]) -> Vec<u8> {
             id: 77,
             sequence: sequence as u64 + 1,
             key: KEY,
-            kind: EntryKind::Records,
+            // Some are parts of a set, of which one or the other may be missing.
+            kind: match u16::from(part[0] / 64) {
+                0 => EntryKind::Records,
+                index => EntryKind::Part(Part { index: index - 1, of: 3 }),
+            },
             base_offset: Offset(0),
             timestamp: Timestamp(0),
             count,

@@ -9,13 +9,14 @@ use actix::{Addr, Message};
 use bytes::Bytes;
 use callboard_core::partition::Draft;
 use callboard_protocol::{
-    FrameId, Offset, PartitionId,
+    FrameId, Offset, PartitionId, Timestamp,
     client::Ack,
     error::Refusal,
     server::{DurabilityText, RecordResult, Stored},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
+pub(super) use self::receipt::lost;
 pub use self::{
     answers::{Answers, Ticket},
     receipt::Receipt,
@@ -23,6 +24,7 @@ pub use self::{
 use super::{
     directory::PartitionRef,
     hub::HubActor,
+    notice::NoticeTo,
     waiting::{Held, SessionWaits, Until},
 };
 
@@ -42,6 +44,10 @@ pub struct Append {
     pub keep: Keep,
     /// Who is told.
     pub receipt: Receipt,
+    /// Who else is told when it comes so far, by record.
+    pub notices: Vec<(usize, NoticeTo)>,
+    /// When each record is due; empty unless they are scheduled.
+    pub dues: Vec<Timestamp>,
 }
 
 impl Append {
@@ -55,11 +61,14 @@ impl Append {
             records: self.draft.records.split_off(bytes),
             entries: self.draft.entries.split_off(at),
         };
+        let notices = self.notices.extract_if(.., |(index, _)| *index >= at);
         Self {
+            notices: notices.map(|(index, to)| (index - at, to)).collect(),
             receipt: self.receipt.split_off(at, bytes),
             draft,
             asked: self.asked,
             keep: self.keep,
+            dues: self.dues.split_off(at.min(self.dues.len())),
         }
     }
 
@@ -102,6 +111,8 @@ pub enum Keep {
     Stored,
     /// `ttl_ms` 0: live subscribers only.
     Transient,
+    /// Among the schedules, until it is due.
+    Scheduled,
 }
 
 /// What the answer to one record must carry.
@@ -126,6 +137,15 @@ pub enum Slot {
         pending: usize,
         /// Which record of it.
         index: usize,
+    },
+    /// It is one route of a record that was published through an exchange.
+    Route {
+        /// Which publish of the session.
+        pending: usize,
+        /// Which record of it.
+        record: usize,
+        /// Which of the record's routes.
+        route: usize,
     },
 }
 
@@ -174,6 +194,8 @@ pub enum Settlement {
     Waited(Vec<Waited>),
     /// Given to live subscribers, not stored.
     Passed,
+    /// What became of each that was to be scheduled.
+    Scheduled(Vec<RecordResult>),
     /// None is stored.
     Refused(Refusal),
 }
@@ -207,6 +229,7 @@ impl Settlement {
                 None => lost(),
             },
             Self::Passed => RecordResult::Passed(part),
+            Self::Scheduled(results) => results.get(index).cloned().unwrap_or_else(lost),
             Self::Refused(refusal) => RecordResult::Refused(refusal.clone()),
         }
     }

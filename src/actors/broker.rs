@@ -3,7 +3,9 @@
 //! Owns which topics there are: creates, changes and deletes them, one at a time for each name, and starts
 //! a TopicActor again that died. It is the only writer of the [`Directory`](super::directory::Directory).
 
+mod exchanges;
 mod groups;
+mod webhooks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,14 +14,20 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
-pub use self::groups::{GetGroup, RemoveGroup};
+pub use self::{
+    exchanges::{AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding},
+    groups::{GetGroup, RemoveGroup},
+    webhooks::{StartWebhook, WebhookDied},
+};
 pub use super::topic::groups::GroupWish;
 use super::{
-    Shared, Worker, clock,
+    Shared, Worker,
+    announce::{self, EVENTS_TOPIC, Event},
+    clock,
     directory::Topic,
     hub::{TopicClosed, TopicOpened},
     partition::refusal,
-    topic::{CloseTopic, Reconfigure, TopicActor, is_memory_only},
+    topic::{CloseTopic, Reconfigure, TopicActor, deaths::Deaths, is_memory_only},
 };
 use crate::store::{StoreError, StoredTopic, TopicId};
 
@@ -34,6 +42,12 @@ pub struct BrokerActor {
     kept: Vec<StoredTopic>,
     topics: HashMap<TopicName, Entry>,
     ready: Option<oneshot::Sender<()>>,
+    /// Held by the change of an exchange that is under way.
+    changing_exchanges: Arc<Mutex<()>>,
+    /// The newest binding's number.
+    last_binding: u64,
+    /// Of webhooks, by their ids.
+    webhook_deaths: HashMap<String, Deaths>,
 }
 
 struct Entry {
@@ -43,6 +57,23 @@ struct Entry {
     waiting: Vec<Waiting>,
     /// Held by the change that is under way: the next one starts from what it leaves.
     changing: Arc<Mutex<()>>,
+    /// Whether it was not there before, which is told once.
+    news: News,
+}
+
+impl Entry {
+    /// Whether this is its configuration. What is stored may be of a version that knew fewer fields.
+    fn is_configured(&self, config: &TopicConfig) -> bool {
+        TopicConfig::from_json(&self.stored.config, &TopicConfig::default())
+            .is_ok_and(|stored| stored == *config)
+    }
+}
+
+/// Whether a topic that can be used now is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Created,
+    Known,
 }
 
 /// What there is of a topic before its actor starts.
@@ -69,11 +100,15 @@ impl BrokerActor {
             kept,
             topics: HashMap::new(),
             ready: Some(ready),
+            changing_exchanges: Arc::default(),
+            last_binding: 0,
+            webhook_deaths: HashMap::new(),
         }
     }
 
     fn start_kept(&mut self, ctx: &mut Context<Self>) {
         let mut groups = self.kept_groups();
+        self.load_exchanges();
         for stored in std::mem::take(&mut self.kept) {
             let kept_groups = groups.remove(&stored.id).unwrap_or_default();
             match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
@@ -88,10 +123,26 @@ impl BrokerActor {
                 Err(error) => log::error!("topic {} is left out: {error}", stored.name),
             }
         }
-        self.tell_ready();
+        self.start_events(ctx);
+        self.tell_ready(ctx);
     }
 
-    fn tell_ready(&mut self) {
+    /// Makes the topic of the broker's events if it is not kept.
+    fn start_events(&mut self, ctx: &mut Context<Self>) {
+        let name = TopicName::parse(EVENTS_TOPIC).expect("a name of the broker's own");
+        self.shared.announce(Event::BrokerStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        if !self.topics.contains_key(&name) {
+            self.create(
+                name,
+                announce::events_config(self.shared.settings.memory_only),
+                ctx,
+            );
+        }
+    }
+
+    fn tell_ready(&mut self, ctx: &mut Context<Self>) {
         let started = self.workers_expected == self.shared.workers().len();
         let all_open = self.topics.values().all(|entry| entry.topic.is_some());
         if started
@@ -99,6 +150,7 @@ impl BrokerActor {
             && let Some(ready) = self.ready.take()
         {
             self.shared.set_ready();
+            self.start_kept_webhooks(ctx);
             // Nobody waits for it in tests that ask for readiness otherwise.
             let _ = ready.send(());
         }
@@ -129,6 +181,7 @@ impl BrokerActor {
             topic: None,
             waiting: Vec::new(),
             changing: Arc::default(),
+            news: News::Known,
         });
         entry.stored = stored;
         entry.topic = adopted;
@@ -150,6 +203,7 @@ impl BrokerActor {
             topic: None,
             waiting: Vec::new(),
             changing: Arc::default(),
+            news: News::Created,
         };
         self.topics.insert(name, entry);
         let kept = self.shared.store.create_topic(stored.clone());
@@ -158,17 +212,22 @@ impl BrokerActor {
                 let nothing = Before::Kept(Vec::new());
                 broker.start_topic(StoredTopic { id, ..stored }, config, nothing, ctx);
             }
-            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error)),
-            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown)),
+            Ok(Err(error)) => broker.create_failed(&stored.name, &refusal(&error), ctx),
+            Err(_) => broker.create_failed(&stored.name, &refusal(&StoreError::ShuttingDown), ctx),
         }));
     }
 
-    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal) {
+    fn create_failed(&mut self, name: &TopicName, refusal: &Refusal, ctx: &mut Context<Self>) {
         if let Some(entry) = self.topics.remove(name) {
             for waiting in entry.waiting {
                 // Whoever asked may have gone.
                 let _ = waiting.send(Err(refusal.clone()));
             }
+        }
+        if name.is_internal() {
+            log::error!("{name} can not be made: {refusal}");
+            // The broker can do without it.
+            self.tell_ready(ctx);
         }
     }
 
@@ -207,6 +266,7 @@ impl Actor for BrokerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.shared.set_broker(ctx.address());
+        actix_rt::spawn(announce::publish_all(self.shared.clone()));
         self.shared.hear_in_groups();
         ctx.run_interval(RETENTION_INTERVAL, |broker, _| {
             let store = broker.shared.store.clone();
@@ -289,6 +349,9 @@ impl BrokerActor {
         if !self.shared.is_ready() && !self.topics.contains_key(&name) {
             return Err(Refusal::new(ErrorCode::Overloaded, "the broker is starting"));
         }
+        if name.is_internal() && !matches!(want, Want::Auto) {
+            return Err(internal_name());
+        }
         let config = match want {
             Want::Auto => None,
             Want::New { config } | Want::Declare { config } => {
@@ -306,7 +369,7 @@ impl BrokerActor {
                         format!("topic {name} exists"),
                     ));
                 }
-                (Want::Declare { .. }, Some(config)) if entry.stored.config != config.to_json() => {
+                (Want::Declare { .. }, Some(config)) if !entry.is_configured(&config) => {
                     let message = format!("topic {name} exists with another configuration");
                     return Err(Refusal::new(ErrorCode::Conflict, message));
                 }
@@ -320,8 +383,7 @@ impl BrokerActor {
             return Ok(receiver);
         }
         if name.is_internal() {
-            let message = "names that begin with $ are the broker's own";
-            return Err(Refusal::new(ErrorCode::Forbidden, message));
+            return Err(internal_name());
         }
         let config = match config {
             Some(config) => config,
@@ -345,6 +407,13 @@ fn check_dead_letters(name: &TopicName, config: &TopicConfig) -> Result<(), Refu
     Ok(())
 }
 
+fn internal_name() -> Refusal {
+    Refusal::new(
+        ErrorCode::Forbidden,
+        "names that begin with $ are the broker's own",
+    )
+}
+
 fn not_found(name: &str) -> Refusal {
     Refusal::new(ErrorCode::TopicNotFound, format!("there is no topic {name}"))
 }
@@ -357,7 +426,7 @@ pub struct TopicReady(pub Arc<Topic>);
 impl Handler<TopicReady> for BrokerActor {
     type Result = ();
 
-    fn handle(&mut self, TopicReady(topic): TopicReady, _: &mut Self::Context) {
+    fn handle(&mut self, TopicReady(topic): TopicReady, ctx: &mut Self::Context) {
         let Some(entry) = self.topics.get_mut(&topic.name) else {
             return;
         };
@@ -373,7 +442,16 @@ impl Handler<TopicReady> for BrokerActor {
             // Whoever asked may have gone.
             let _ = waiting.send(Ok(topic.clone()));
         }
-        self.tell_ready();
+        let news = std::mem::replace(&mut entry.news, News::Known);
+        if topic.name.is_internal() {
+            self.shared.events_can_be_written();
+        } else if news == News::Created {
+            self.shared.announce(Event::TopicCreated {
+                topic: topic.name.to_string(),
+                temporary: topic.config().temporary,
+            });
+        }
+        self.tell_ready(ctx);
     }
 }
 
@@ -415,6 +493,9 @@ impl Handler<PatchTopic> for BrokerActor {
     type Result = ResponseActFuture<Self, Result<Arc<Topic>, Refusal>>;
 
     fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
+        if name.starts_with('$') {
+            return Box::pin(fut::ready(Err(internal_name())));
+        }
         let Some(entry) = self.topics.get(name.as_str()) else {
             return Box::pin(fut::ready(Err(not_found(&name))));
         };
@@ -473,11 +554,7 @@ impl Handler<DeleteTopic> for BrokerActor {
 
     fn handle(&mut self, DeleteTopic(name): DeleteTopic, _: &mut Self::Context) -> Self::Result {
         if name.starts_with('$') {
-            let message = "names that begin with $ are the broker's own";
-            return Box::pin(std::future::ready(Err(Refusal::new(
-                ErrorCode::Forbidden,
-                message,
-            ))));
+            return Box::pin(std::future::ready(Err(internal_name())));
         }
         if self
             .topics
@@ -494,16 +571,28 @@ impl Handler<DeleteTopic> for BrokerActor {
             for worker in self.shared.workers().iter() {
                 worker.hub.do_send(TopicClosed(topic.clone()));
             }
+            self.shared.announce(Event::TopicDeleted { topic: name.clone() });
         }
         if let Some(addr) = entry.addr {
             addr.do_send(CloseTopic);
         }
-        let deleted = self.shared.store.delete_topic(entry.stored.id);
+        let store = &self.shared.store;
+        let deleted = store.delete_topic(entry.stored.id);
+        let forgotten = self.forget_topic_bindings(&name);
+        // What a crash leaves of them goes at the next start.
+        let forgotten = (!forgotten.is_empty()).then(|| store.keep_facts(forgotten));
         Box::pin(async move {
-            match deleted.await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(refusal(&error)),
-                Err(_) => Err(refusal(&StoreError::ShuttingDown)),
+            let failed = |_| Err(StoreError::ShuttingDown);
+            deleted
+                .await
+                .unwrap_or_else(failed)
+                .map_err(|error| refusal(&error))?;
+            match forgotten {
+                Some(forgotten) => forgotten
+                    .await
+                    .unwrap_or_else(failed)
+                    .map_err(|error| refusal(&error)),
+                None => Ok(()),
             }
         })
     }

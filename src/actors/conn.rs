@@ -15,12 +15,13 @@ use std::{
 
 use actix_rt::net::TcpStream;
 use bytes::Bytes;
-use callboard_protocol::{FrameId, Timestamp, TopicName, server::RecordResult, time::format_rfc3339};
+use callboard_protocol::{Timestamp, time::format_rfc3339};
 
 use super::{
     append::ConnId,
     gateway::SessionInfo,
     member::Membership,
+    pending::Pending,
     plain::{Following, PlainSubscription},
     waiting::SessionWaits,
     wire::{self, Format},
@@ -62,8 +63,8 @@ pub struct Conn {
     pub stalled: Cell<(u64, u64)>,
     /// Its subscriptions that have more to read and nothing under way.
     pub behind: RefCell<VecDeque<Rc<PlainSubscription>>>,
-    /// Publishes with several records that wait for some of them.
-    pub pending: RefCell<slab::Slab<PendingPublish>>,
+    /// Publishes that wait for some of their outcomes.
+    pub pending: RefCell<slab::Slab<Pending>>,
     /// Bytes of records on their way.
     pub in_flight_bytes: Cell<usize>,
     /// Its publishes that wait for a delivery, for a worker or for room.
@@ -106,20 +107,6 @@ pub enum Phase {
     Dead,
 }
 
-/// A publish with several records that waits for some of them.
-pub struct PendingPublish {
-    /// The frame's id.
-    pub id: Option<FrameId>,
-    /// Its topic.
-    pub topic: TopicName,
-    /// The outcomes so far.
-    pub results: Vec<Option<RecordResult>>,
-    /// How many are missing.
-    pub missing: usize,
-    /// Whether success is answered at all.
-    pub silent: bool,
-}
-
 /// What a connection is made with.
 pub struct ConnParts {
     /// The hub's number.
@@ -150,6 +137,14 @@ impl Drop for Conn {
 }
 
 impl Conn {
+    /// Has a publish take in an outcome, and forgets it when that was the last one.
+    pub fn take_outcome(&self, pending: usize, take: impl FnOnce(&mut Pending) -> bool) {
+        let mut waiting = self.pending.borrow_mut();
+        if waiting.get_mut(pending).is_some_and(take) {
+            waiting.remove(pending);
+        }
+    }
+
     /// A connection after its handshake.
     pub fn new(parts: ConnParts) -> Self {
         #[cfg(test)]

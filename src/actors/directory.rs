@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -40,7 +40,7 @@ impl Directory {
             .cloned()
     }
 
-    /// Every topic, ordered by name.
+    /// Every topic, ordered by name; the broker's own come last.
     pub fn all(&self) -> Vec<Arc<Topic>> {
         let mut topics: Vec<_> = self
             .topics
@@ -49,7 +49,7 @@ impl Directory {
             .values()
             .cloned()
             .collect();
-        topics.sort_by(|left, right| left.name.cmp(&right.name));
+        topics.sort_by(|left, right| list_order(left.name.as_str()).cmp(&list_order(right.name.as_str())));
         topics
     }
 
@@ -86,6 +86,11 @@ impl Directory {
             self.gone_bytes.load(Ordering::Relaxed),
         )
     }
+}
+
+/// Where a name stands in lists of topics: the broker's own behind those that people made.
+pub fn list_order(name: &str) -> (bool, &str) {
+    (name.starts_with('$'), name)
 }
 
 /// One topic as every thread sees it.
@@ -234,6 +239,10 @@ pub struct PartitionRef {
     groups: RwLock<Arc<[Arc<GroupPart>]>>,
     /// The offset after the newest admitted record; kept up only where the topic has a `records_max`.
     given: AtomicU64,
+    /// The schedule log of its topic, from the first record on that is scheduled in it.
+    schedules: OnceLock<TopicId>,
+    /// Records that wait there until they are due.
+    scheduled: AtomicU64,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
 }
@@ -249,6 +258,8 @@ impl PartitionRef {
             waits: Waits::default(),
             groups: RwLock::new(Arc::new([])),
             given: AtomicU64::new(0),
+            schedules: OnceLock::new(),
+            scheduled: AtomicU64::new(0),
             addr: RwLock::new(None),
             log: RwLock::new(None),
         }
@@ -306,6 +317,25 @@ impl PartitionRef {
         {
             addr.do_send(Sent { from, next });
         }
+    }
+
+    /// The store's number of the schedule log, if there is one for this partition.
+    pub fn schedules(&self) -> Option<TopicId> {
+        self.schedules.get().copied()
+    }
+
+    pub(super) fn set_schedules(&self, log: TopicId) {
+        // It stays the same as long as the topic lives.
+        let _ = self.schedules.set(log);
+    }
+
+    /// How many records wait until they are due.
+    pub fn scheduled(&self) -> u64 {
+        self.scheduled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_scheduled(&self, count: u64) {
+        self.scheduled.store(count, Ordering::Relaxed);
     }
 
     /// Says where the next record goes, before it can be seen.

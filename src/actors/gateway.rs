@@ -1,6 +1,9 @@
 //! What REST, SSE and other callers that are no session ask of the actors.
 
+pub mod exchanges;
 pub mod groups;
+pub mod schedules;
+pub mod webhooks;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +23,7 @@ use super::{
     append::{Answered, Asked, Origin, Reply, Slot},
     broker::{DeleteTopic, GetTopic, PatchTopic, Want},
     directory::Topic,
-    intake::{Intake, Placing},
+    intake::{Intake, Open, Placing},
     partition::EndWaits,
 };
 
@@ -96,23 +99,28 @@ pub async fn publish(
     records: Vec<Result<NewRecord<'_>, Refusal>>,
     asked: Asked,
 ) -> Result<Vec<RecordResult>, Refusal> {
-    if shared.is_shutting_down() {
-        return Err(Refusal::new(
-            ErrorCode::ShuttingDown,
-            "the broker is shutting down",
-        ));
-    }
     if topic.name.is_internal() {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             "names that begin with $ are the broker's own",
         ));
     }
-    let asked = Asked {
-        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
-        ..asked
-    };
-    let mut intake = Intake::default();
+    publish_own(shared, topic, records, asked).await
+}
+
+/// As [`publish`], also into the broker's own topics.
+///
+/// # Errors
+/// `shutting_down`.
+pub(super) async fn publish_own(
+    shared: &Shared,
+    topic: &Arc<Topic>,
+    records: Vec<Result<NewRecord<'_>, Refusal>>,
+    asked: Asked,
+) -> Result<Vec<RecordResult>, Refusal> {
+    check_running(shared)?;
+    let asked = bounded(asked);
+    let mut intake = Intake::of_caller(shared.push().allow_private());
     let mut placing = Placing::new(topic.clone());
     let mut results: Vec<Option<RecordResult>> = Vec::with_capacity(records.len());
     for (index, record) in records.into_iter().enumerate() {
@@ -128,15 +136,7 @@ pub async fn publish(
         });
         results.push(added.err().map(RecordResult::Refused));
     }
-    let (sender, mut answers) = mpsc::unbounded_channel();
-    for open in intake.take() {
-        let (part, append) = open.into_append(Origin::Caller(sender.clone()));
-        let Some(addr) = part.addr() else { continue };
-        // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody is
-        // dropped, and its receipt answers.
-        let _ = addr.send(append).await;
-    }
-    drop(sender);
+    let mut answers = send(&mut intake).await;
     // Until nobody is left who could answer, which is when every record was.
     while let Some(Answered {
         part,
@@ -159,6 +159,48 @@ pub async fn publish(
         .into_iter()
         .map(|result| result.unwrap_or_else(lost))
         .collect())
+}
+
+fn check_running(shared: &Shared) -> Result<(), Refusal> {
+    if shared.is_shutting_down() {
+        return Err(Refusal::new(
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
+        ));
+    }
+    Ok(())
+}
+
+/// What a caller asks, with a bound on how long it waits.
+fn bounded(asked: Asked) -> Asked {
+    Asked {
+        timeout_ms: asked.timeout_ms.or(Some(CALLER_TIMEOUT_MS)),
+        ..asked
+    }
+}
+
+/// Sends what was collected to its partitions; the answers come until nobody is left who could send one.
+async fn send(intake: &mut Intake) -> mpsc::UnboundedReceiver<Answered> {
+    let (sender, answers) = mpsc::unbounded_channel();
+    for open in intake.take() {
+        let origin = Origin::Caller(sender.clone());
+        match open {
+            Open::Draft(open) => {
+                let (part, append) = open.into_append(origin);
+                let Some(addr) = part.addr() else { continue };
+                // Awaited, so a full mailbox makes this caller wait and nobody else; an append that finds nobody
+                // is dropped, and its receipt answers.
+                let _ = addr.send(append).await;
+            }
+            Open::Together(open) => {
+                let (together, decided) = open.into_together(&origin);
+                together.forward();
+                // Its end says the same as a word.
+                let _ = decided.await;
+            }
+        }
+    }
+    answers
 }
 
 /// A session as REST shows it.
@@ -240,6 +282,8 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
     /// What comes in, over all partitions.
     pub rates: super::directory::Rates,
+    /// Records that are due later.
+    pub scheduled: u64,
     /// Its groups, by name, and how many records each has not finished.
     pub lag: BTreeMap<String, u64>,
     /// Its configuration.
@@ -287,6 +331,7 @@ pub fn describe(topic: &Topic) -> TopicInfo {
         epoch: topic.epoch.to_string(),
         partitions,
         rates,
+        scheduled: schedules::count(topic),
         lag: lag(topic),
         config: TopicConfig::clone(&topic.config()),
     }
@@ -331,6 +376,7 @@ pub async fn shut_down(shared: &Shared) {
         // A hub that is gone has nobody to say goodbye to.
         let _ = told.await;
     }
+    webhooks::retire(shared).await;
     match shared.store.shutdown().await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => log::error!("the store did not shut down cleanly: {error}"),

@@ -5,6 +5,7 @@
 //! in the mailbox: what it changed is one entry of the log and one message a hub. Started, restarted and
 //! ended by its TopicActor. Never waits for a disk, never parses a payload.
 
+mod announce;
 mod control;
 mod dead;
 pub mod describe;
@@ -22,7 +23,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use callboard_core::{
-    group::{GroupError, MemberId},
+    group::{Generation, GroupError, MemberId},
     group_log::{Entry, EntryWriter, entries},
     record::Batch,
 };
@@ -34,12 +35,12 @@ use self::{
     handle::GroupRef,
     history::{Answer, History},
     mailbox::{
-        AddCredit, Adopt, CloseGroup, Commit, Going, Join, Leave, LogEvent, Release, Settle, Stopped,
-        TopicMoved, Turn, Wake,
+        AddCredit, Adopt, CloseGroup, Commit, Going, Join, Leave, LogEvent, Release, SetCredit, Settle,
+        Stopped, TopicMoved, Turn, Wake,
     },
     members::Members,
     partitioned::Partitioned,
-    receipt::{GroupReply, GroupRestarted, News, Outgoing, Whats},
+    receipt::{GroupReply, GroupRestarted, Outgoing, Whats},
     shared::SharedWork,
 };
 use super::{
@@ -68,6 +69,8 @@ pub struct GroupActor {
     /// What is said when the entries of this turn are committed.
     answers: Vec<Answer>,
     outgoing: Outgoing,
+    /// The newest assignment that has not been announced.
+    rebalanced: Option<Generation>,
     start: Start,
     /// A [`Turn`] is in the mailbox already.
     has_turn: bool,
@@ -117,6 +120,7 @@ impl GroupActor {
             entries: EntryWriter::new(),
             answers: Vec::new(),
             outgoing: Outgoing::default(),
+            rebalanced: None,
             start,
             has_turn: false,
             alarm: None,
@@ -160,6 +164,7 @@ impl GroupActor {
             for worker in self.shared.workers().iter() {
                 worker.hub.do_send(GroupRestarted(self.group.clone()));
             }
+            self.shared.webhooks.group_restarted(&self.group);
         }
         self.schedule(ctx);
     }
@@ -211,6 +216,7 @@ impl GroupActor {
             return;
         }
         self.outgoing.send();
+        self.announce();
         self.report();
         self.bury_next(ctx);
         self.set_alarm(now, ctx);

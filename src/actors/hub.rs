@@ -30,8 +30,9 @@ use mailbox::SendAnswers;
 
 use super::{
     Shared,
+    announce::Event,
     append::{ConnId, Settled, Slot},
-    conn::{Conn, IN_FLIGHT_BYTES_MAX, PendingPublish, Phase},
+    conn::{Conn, IN_FLIGHT_BYTES_MAX, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
     plain::{Following, Taken, pump},
@@ -107,6 +108,11 @@ impl Hub {
 
     /// Takes a connection in.
     pub fn add(&self, conn: Rc<Conn>) {
+        self.shared.announce(Event::SessionJoined {
+            session: conn.session.to_string(),
+            remote: conn.remote.to_string(),
+            client: conn.client.to_string(),
+        });
         self.conns.borrow_mut().insert(conn.id, conn);
     }
 
@@ -117,7 +123,10 @@ impl Hub {
 
     /// Forgets a connection and ends what it follows.
     pub fn remove(self: &Rc<Self>, conn: &Rc<Conn>) {
-        self.conns.borrow_mut().remove(&conn.id);
+        if self.conns.borrow_mut().remove(&conn.id).is_some() {
+            let session = conn.session.to_string();
+            self.shared.announce(Event::SessionLeft { session });
+        }
         for following in conn.following.take() {
             self.end(&following);
         }
@@ -269,9 +278,22 @@ impl Hub {
         for (index, reply) in settled.replies.iter().enumerate() {
             let part = &settled.part;
             let outcome = settled.settlement.outcome(index, part.id);
-            if let Slot::Part { pending, index } = reply.slot {
-                record_result(&conn, pending, index, outcome, &mut frames);
-                continue;
+            match reply.slot {
+                Slot::Alone => {}
+                Slot::Part { pending, index } => {
+                    conn.take_outcome(pending, |known| known.record(index, outcome, &mut frames));
+                    continue;
+                }
+                Slot::Route {
+                    pending,
+                    record,
+                    route,
+                } => {
+                    conn.take_outcome(pending, |known| {
+                        known.route((record, route), outcome, &mut frames)
+                    });
+                    continue;
+                }
             }
             let id = reply.id.as_ref();
             match (outcome, id) {
@@ -287,6 +309,9 @@ impl Hub {
                 }
                 (RecordResult::Passed(_), Some(id)) => {
                     frames.frame(|buffer| server::passed(buffer, Some(id), &part.topic, part.id));
+                }
+                (RecordResult::Scheduled(scheduled), Some(id)) => {
+                    frames.frame(|buffer| server::scheduled(buffer, Some(id), &part.topic, &scheduled));
                 }
                 (_, None) => {}
             }
@@ -472,44 +497,5 @@ impl Hub {
                 conn.ping();
             }
         }
-    }
-}
-
-/// Takes in the outcome of one record of a publish with several; the last one answers the frame.
-pub fn record_result(
-    conn: &Conn,
-    pending: usize,
-    index: usize,
-    result: RecordResult,
-    frames: &mut FrameBuffer,
-) {
-    let mut waiting = conn.pending.borrow_mut();
-    let Some(publish) = waiting.get_mut(pending) else {
-        return;
-    };
-    if publish.id.is_none()
-        && let RecordResult::Refused(refusal) = &result
-    {
-        frames.frame(|buffer| server::error(buffer, None, refusal, Some(index)));
-    }
-    publish.results[index] = Some(result);
-    publish.missing -= 1;
-    if publish.missing > 0 {
-        return;
-    }
-    let PendingPublish {
-        id,
-        topic,
-        results,
-        silent,
-        ..
-    } = waiting.remove(pending);
-    let Some(id) = id else { return };
-    let results: Vec<RecordResult> = results.into_iter().flatten().collect();
-    let refused = results
-        .iter()
-        .any(|result| matches!(result, RecordResult::Refused(_)));
-    if !silent || refused {
-        frames.frame(|buffer| server::published_many(buffer, Some(&id), &topic, &results));
     }
 }

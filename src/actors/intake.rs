@@ -3,6 +3,10 @@
 //! Used by sessions and by REST alike. A draft goes to its partition as one message, however many
 //! records and frames it holds.
 
+mod routed;
+
+pub use routed::OpenTogether;
+
 use std::sync::Arc;
 
 use callboard_core::{
@@ -10,11 +14,18 @@ use callboard_core::{
     record::RecordParts,
     topic::{TopicConfig, partition_for_key},
 };
-use callboard_protocol::{ErrorCode, PartitionId, client::NewRecord, error::Refusal};
+use callboard_protocol::{
+    ErrorCode, PartitionId, Timestamp,
+    client::{Due, NewRecord},
+    error::Refusal,
+};
 
 use super::{
     append::{Append, Asked, Keep, Origin, Receipt, Reply},
+    clock,
     directory::{PartitionRef, Topic},
+    notice::{NoticeTo, Wanted},
+    push::{AllowPrivate, check_url},
     waiting::{Held, SessionWaits},
 };
 
@@ -27,13 +38,38 @@ const DRAFT_SLACK_BYTES: usize = 512;
 const RECORD_OVERHEAD_BYTES: usize = 24;
 
 /// The drafts of one publisher, at most one for each partition, way of being answered and way of keeping.
-#[derive(Default)]
 pub struct Intake {
-    open: Vec<OpenDraft>,
+    open: Vec<Open>,
     /// About how many bytes of records are to come, for the size of a new draft's buffer.
     expected_bytes: usize,
     /// Bounds what waits for a session; whoever else publishes is bounded by its caller.
     waits: Option<Arc<SessionWaits>>,
+    /// Whether notices may go to private addresses.
+    allow_private: AllowPrivate,
+}
+
+/// Records that were not sent yet.
+pub enum Open {
+    /// For one partition.
+    Draft(OpenDraft),
+    /// For several, which store them together.
+    Together(OpenTogether),
+}
+
+impl Open {
+    fn touches(&self, part: &Arc<PartitionRef>) -> bool {
+        match self {
+            Self::Draft(open) => Arc::ptr_eq(&open.part, part),
+            Self::Together(open) => open.touches(part),
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        match self {
+            Self::Draft(open) => open.draft.records.len() >= DRAFT_BYTES_MAX,
+            Self::Together(open) => open.is_large(),
+        }
+    }
 }
 
 /// Records for one partition that were not sent yet.
@@ -45,6 +81,10 @@ pub struct OpenDraft {
     replies: Vec<Reply>,
     /// What of it is counted as waiting.
     held: Held,
+    /// The notices that are asked for, by record.
+    wanted: Vec<(usize, Wanted)>,
+    /// When each record is due, if they are to be scheduled.
+    dues: Vec<Timestamp>,
 }
 
 /// A topic with what placing a record in it needs, kept from frame to frame.
@@ -110,10 +150,20 @@ impl Placing {
 
 impl Intake {
     /// The intake of a session, whose publishes that wait are bounded by `waits`.
-    pub fn of_session(waits: Arc<SessionWaits>) -> Self {
+    pub fn of_session(waits: Arc<SessionWaits>, allow_private: AllowPrivate) -> Self {
         Self {
             waits: Some(waits),
-            ..Self::default()
+            ..Self::of_caller(allow_private)
+        }
+    }
+
+    /// The intake of someone who is no session.
+    pub fn of_caller(allow_private: AllowPrivate) -> Self {
+        Self {
+            open: Vec::new(),
+            expected_bytes: 0,
+            waits: None,
+            allow_private,
         }
     }
 
@@ -128,11 +178,15 @@ impl Intake {
         asked: Asked,
         reply: Reply,
     ) -> Result<(), Box<(Refusal, Reply)>> {
+        let due = match due_later(record, asked) {
+            Ok(due) => due,
+            Err(refusal) => return Err(Box::new((refusal, reply))),
+        };
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
-        let keep = if ttl_ms == Some(0) {
-            Keep::Transient
-        } else {
-            Keep::Stored
+        let keep = match (due, ttl_ms) {
+            (Some(_), _) => Keep::Scheduled,
+            (None, Some(0)) => Keep::Transient,
+            (None, _) => Keep::Stored,
         };
         let partitions = placing.partitions.len().max(1);
         let part = match placing.partition(record) {
@@ -142,6 +196,10 @@ impl Intake {
         if keep == Keep::Transient && asked.until().is_some() {
             return Err(Box::new((not_stored(), reply)));
         }
+        let wanted = match self.wanted(record, keep) {
+            Ok(wanted) => wanted,
+            Err(refusal) => return Err(Box::new((refusal, reply))),
+        };
         let waits = match asked.until() {
             None => None,
             Some(_) => self.waits.clone(),
@@ -150,30 +208,40 @@ impl Intake {
         // What comes is for as many partitions as the topic has, if nothing says more.
         let expected_bytes = self.expected_bytes / partitions;
         let open = self.draft_for(part, (asked, keep), (expected_bytes, about_bytes));
-        let parts = RecordParts {
-            key: record.key.as_deref(),
-            headers: record.headers.as_deref(),
-            message_id: record.message_id.as_deref(),
-            ttl_ms,
-            binary: record.payload.is_binary(),
-            payload: record.payload.bytes(),
-        };
-        let bytes = parts.encode(&mut open.draft.records) as u32;
+        let bytes = parts(record, ttl_ms).encode(&mut open.draft.records) as u32;
         if let Some(waits) = waits {
             match waits.hold(bytes as usize) {
                 Ok(held) => open.held.add(held),
                 Err(refusal) => {
                     let former = open.draft.records.len() - bytes as usize;
                     open.draft.records.truncate(former);
-                    self.open.retain(|open| !open.draft.entries.is_empty());
+                    self.open
+                        .retain(|open| !matches!(open, Open::Draft(open) if open.draft.entries.is_empty()));
                     return Err(Box::new((refusal, reply)));
                 }
             }
         }
         let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
+        open.wanted
+            .extend(wanted.map(|wanted| (open.replies.len(), wanted)));
         open.draft.entries.push(DraftEntry { bytes, message_id });
+        open.dues.extend(due);
         open.replies.push(reply);
         Ok(())
+    }
+
+    /// The notice that a record asks for.
+    fn wanted(&self, record: &NewRecord<'_>, keep: Keep) -> Result<Option<Wanted>, Refusal> {
+        match &record.notify {
+            None => Ok(None),
+            Some(_) if keep == Keep::Transient => Err(not_stored()),
+            Some(notify) => {
+                if let Some(url) = &notify.url {
+                    check_url(url, self.allow_private)?;
+                }
+                Wanted::new(notify, self.waits.as_ref()).map(Some)
+            }
+        }
     }
 
     fn draft_for(
@@ -184,9 +252,13 @@ impl Intake {
     ) -> &mut OpenDraft {
         // From the newest on: a record goes behind every earlier one of its partition, so that the
         // order in which they were sent is kept also where levels of ack alternate.
-        let newest = self.open.iter().rposition(|open| Arc::ptr_eq(&open.part, part));
+        let newest = self.open.iter().rposition(|open| open.touches(part));
+        let fits = |open: &Open| match open {
+            Open::Draft(open) => open.asked == asked && open.keep == keep,
+            Open::Together(_) => false,
+        };
         let index = match newest {
-            Some(index) if self.open[index].asked == asked && self.open[index].keep == keep => index,
+            Some(index) if fits(&self.open[index]) => index,
             _ => {
                 // With room for what is expected: buffers that grow record by record cost more than the
                 // records.
@@ -196,18 +268,23 @@ impl Intake {
                     records: Vec::with_capacity(bytes),
                     entries: Vec::with_capacity(count),
                 };
-                self.open.push(OpenDraft {
+                self.open.push(Open::Draft(OpenDraft {
                     part: part.clone(),
                     asked,
                     keep,
                     draft,
                     replies: Vec::with_capacity(count),
                     held: Held::default(),
-                });
+                    wanted: Vec::new(),
+                    dues: Vec::new(),
+                }));
                 self.open.len() - 1
             }
         };
-        &mut self.open[index]
+        match &mut self.open[index] {
+            Open::Draft(open) => open,
+            Open::Together(_) => unreachable!("only a draft fits"),
+        }
     }
 
     /// Says that about so many bytes of records come now, so that a draft's buffer need not grow.
@@ -222,13 +299,11 @@ impl Intake {
 
     /// Whether a draft has grown so large that it should be sent now.
     pub fn is_large(&self) -> bool {
-        self.open
-            .iter()
-            .any(|open| open.draft.records.len() >= DRAFT_BYTES_MAX)
+        self.open.iter().any(Open::is_large)
     }
 
     /// Takes the drafts in the order in which they must be sent.
-    pub fn take(&mut self) -> Vec<OpenDraft> {
+    pub fn take(&mut self) -> Vec<Open> {
         std::mem::take(&mut self.open)
     }
 }
@@ -237,8 +312,7 @@ impl OpenDraft {
     /// Bytes that will be in flight: with what goes along with each record, which is more than a small
     /// record has itself.
     pub fn bytes(&self) -> usize {
-        let each = size_of::<Reply>() + size_of::<DraftEntry>();
-        self.draft.records.len() + self.replies.len() * each
+        in_flight_bytes(&self.draft, self.replies.len())
     }
 
     /// The message, and the partition to send it to.
@@ -249,20 +323,67 @@ impl OpenDraft {
             records.shrink_to_fit();
         }
         let bytes = self.bytes();
+        let notices = addressed(self.wanted, &origin);
         let receipt = Receipt::new(origin, self.part.clone(), (bytes, self.held), self.replies);
         let append = Append {
             draft: self.draft,
             asked: self.asked,
             keep: self.keep,
             receipt,
+            notices,
+            dues: self.dues,
         };
         (self.part, append)
     }
 }
 
+fn addressed(wanted: Vec<(usize, Wanted)>, origin: &Origin) -> Vec<(usize, NoticeTo)> {
+    let to = |(index, wanted): (usize, Wanted)| (index, wanted.to(origin));
+    wanted.into_iter().map(to).collect()
+}
+
+fn in_flight_bytes(draft: &Draft, replies: usize) -> usize {
+    draft.records.len() + replies * (size_of::<Reply>() + size_of::<DraftEntry>())
+}
+
+/// The parts of a record that lives for `ttl_ms`.
+fn parts<'a>(record: &'a NewRecord<'_>, ttl_ms: Option<u64>) -> RecordParts<'a> {
+    RecordParts {
+        key: record.key.as_deref(),
+        headers: record.headers.as_deref(),
+        message_id: record.message_id.as_deref(),
+        ttl_ms,
+        binary: record.payload.is_binary(),
+        payload: record.payload.bytes(),
+    }
+}
+
+/// When a record is due; none for one that is not scheduled, or due already.
+fn due_later(record: &NewRecord<'_>, asked: Asked) -> Result<Option<Timestamp>, Refusal> {
+    let Some(due) = record.due else {
+        return Ok(None);
+    };
+    let now = clock::now();
+    let at = match due {
+        Due::After(delay_ms) => now.plus_ms(delay_ms),
+        Due::At(at) => at,
+    };
+    if at <= now {
+        return Ok(None);
+    }
+    if asked.until().is_some() || record.notify.is_some() {
+        return Err(Refusal::new(
+            ErrorCode::InvalidArgument,
+            "a record that is due later is answered when its schedule is durable; it takes no ack delivered or \
+             processed and no notify",
+        ));
+    }
+    Ok(Some(at))
+}
+
 fn not_stored() -> Refusal {
     Refusal::new(
         ErrorCode::InvalidArgument,
-        "a record with ttl_ms 0 is not stored; ack delivered and processed need one that is",
+        "a record with ttl_ms 0 is not stored; ack delivered and processed and notify need one that is",
     )
 }

@@ -32,7 +32,7 @@ use super::{
         GroupActor,
         handle::{Gauge, GroupRef, MemberKey},
         mailbox::{AddCredit, Commit, Going, Join, Leave, Release, Settle, SettleRequest, Stopped},
-        receipt::{self, GroupReceipt, News, SettledRequests, Whats},
+        receipt::{self, GroupReceipt, Home, News, SettledRequests, Whats},
     },
     hub::Hub,
     plain::{Following, Workplace, pump},
@@ -134,8 +134,7 @@ impl Membership {
         let wish = self.wish.borrow();
         let join = Join {
             key: self.key.borrow().clone(),
-            hub: hub.addr.clone(),
-            conn: self.conn.id,
+            home: Home::Session(hub.addr.clone(), self.conn.id),
             session: self.conn.session.to_string().into(),
             name: wish.name.clone(),
             format: self.conn.format,
@@ -316,8 +315,8 @@ impl Membership {
                 self.answer_leaving();
             }
             Whats::Replaced => self.ended(hub, "replaced"),
-            // For the session; the hub has taken it.
-            Whats::Settled(_) => {}
+            // For the session, the hub has taken it; and for a webhook, which this is not.
+            Whats::Settled(_) | Whats::Leased(_) => {}
         }
     }
 

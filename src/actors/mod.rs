@@ -27,34 +27,42 @@
 //! | [`group::receipt::GroupNews`] | group → hub | in order; bounded by credit and by what the member's socket takes |
 //! | [`group::mailbox::Wake`] | partition, membership → group | at most one waits |
 //! | [`partition::Sent`], `Processed`, `RoomMade` | hub, group → partition | only while publishers wait for it |
+//! | [`announce::Event`] | anyone → `$events` | a bounded queue that never waits; the oldest go when it is full |
 //!
 //! What is full is decided: a session with too much in flight, or whose replies are not taken, is no longer
 //! read from; a partition's full mailbox makes the session wait; a full outbox makes a subscriber read on
 //! from the log. What publishers wait for (`ack` `delivered` and `processed`, `when_full`) is bounded by
 //! [`waiting`]; the session's other frames go on meanwhile.
 
+pub mod announce;
 pub mod append;
 pub mod broker;
 pub mod clock;
 pub mod conn;
 pub mod directory;
 pub mod events;
+pub mod exchanges;
 pub mod gateway;
 pub mod group;
 pub mod hub;
 pub mod intake;
 pub mod member;
+pub mod notice;
 pub mod pages;
 pub mod partition;
+pub mod pending;
 pub mod plain;
+pub mod push;
 pub mod readers;
 pub mod session;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
+pub mod together;
 pub mod told;
 pub mod topic;
 pub mod waiting;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::{
@@ -88,6 +96,8 @@ pub struct Settings {
     pub rejoin_grace_ms: u64,
     /// How long a member may commit what it was given of a partition that it loses.
     pub revoke_grace_ms: u64,
+    /// Whether webhooks and notices may go to addresses that are not public.
+    pub webhook_allow_private: push::AllowPrivate,
 }
 
 /// A thread that sessions and partitions run on.
@@ -117,12 +127,18 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// The topics.
     pub directory: directory::Directory,
+    /// The exchanges.
+    pub exchanges: exchanges::Exchanges,
     /// Threads that may wait for a disk.
     pub readers: readers::Readers,
+    /// The HTTP endpoints that are members of groups.
+    pub webhooks: webhook::registry::Webhooks,
     workers: RwLock<Arc<[Worker]>>,
     broker: OnceLock<Addr<broker::BrokerActor>>,
+    push: OnceLock<push::Push>,
     incarnations: AtomicU64,
     members: AtomicU64,
+    announcements: announce::Announcements,
     /// Whether the store says when it has told all of a flush.
     hears_in_groups: AtomicBool,
     shutting_down: AtomicBool,
@@ -136,11 +152,15 @@ impl Shared {
             settings,
             store,
             directory: directory::Directory::default(),
+            exchanges: exchanges::Exchanges::default(),
             readers,
+            webhooks: webhook::registry::Webhooks::default(),
             workers: RwLock::new(Arc::new([])),
             broker: OnceLock::new(),
+            push: OnceLock::new(),
             incarnations: AtomicU64::new(0),
             members: AtomicU64::new(0),
+            announcements: announce::Announcements::default(),
             hears_in_groups: AtomicBool::new(false),
             shutting_down: AtomicBool::new(false),
             ready: AtomicBool::new(false),
@@ -209,6 +229,15 @@ impl Shared {
     fn set_broker(&self, broker: Addr<broker::BrokerActor>) {
         // A second broker would be a fault of the caller; the first one stays.
         let _ = self.broker.set(broker);
+        self.push
+            .get_or_init(|| push::Push::start(self.settings.webhook_allow_private));
+    }
+
+    /// What calls HTTP endpoints.
+    pub fn push(&self) -> &push::Push {
+        self.push
+            .get()
+            .expect("the broker starts it before anyone can ask for it")
     }
 
     fn next_incarnation(&self) -> Incarnation {

@@ -9,15 +9,20 @@
 //! [`Append`]: super::append::Append
 
 mod admit;
+mod hold;
 mod mailbox;
+mod notices;
 mod room;
+mod schedule;
 mod waits;
 
 pub use mailbox::{Adopt, Close, Configure, EndWaits, StoreEvent, Watch};
 #[cfg(test)]
 pub use mailbox::{InjectPanic, Stall};
+use notices::Notices;
 pub use room::RoomMade;
 use room::RoomQueue;
+pub use schedule::{CancelScheduled, Found, ListScheduled, ListedSchedules, ScheduleEvent, read_payloads};
 pub use waits::{Processed, ProcessedOutcome, Sent};
 use waits::{Stays, WaitList};
 
@@ -43,6 +48,7 @@ use super::{
     clock,
     directory::PartitionRef,
     hub::{Committed, Delivery, HubActor, Settle},
+    together::After,
     told::Telling,
     topic::{PartitionReady, Sentinel, TopicActor},
     wire::{self, Format},
@@ -68,11 +74,17 @@ pub struct PartitionActor {
     inflight: VecDeque<Inflight>,
     /// Publishers whose records are stored, or will be, and who wait for more than that.
     waits: WaitList,
+    /// Notices for publishers who do not wait.
+    notices: Notices,
     /// Appends for which there is no room.
     room: RoomQueue,
+    /// Records that are due later.
+    later: schedule::Later,
     /// When those who wait are looked at again.
     look: Option<(Instant, SpawnHandle)>,
     watchers: Vec<Watcher>,
+    /// What the partition waits for before it submits anything more.
+    hold: Option<hold::Hold>,
     /// Whether a timer runs that tells the hubs what they missed.
     retrying: bool,
     /// The topic was deleted: whoever still sends is told so.
@@ -112,6 +124,8 @@ struct Inflight {
     batch: Option<Arc<Batch>>,
     outcomes: Outcomes,
     receipt: Receipt,
+    /// Those who come after it, if it is part of a publish to others as well.
+    after: Option<Arc<After>>,
 }
 
 impl PartitionActor {
@@ -133,10 +147,13 @@ impl PartitionActor {
             first_offset: Offset::ZERO,
             inflight: VecDeque::new(),
             waits: WaitList::new(part.clone()),
+            notices: Notices::new(part.clone()),
             room: RoomQueue::new(part.clone()),
+            later: schedule::Later::default(),
             look: None,
             part,
             watchers: Vec::new(),
+            hold: None,
             retrying: false,
             closed: false,
             sentinel,
@@ -157,10 +174,7 @@ impl PartitionActor {
             }),
         });
         ctx.wait(opened.into_actor(self).map(|opened, actor, ctx| match opened {
-            Ok(Ok(opened)) => {
-                actor.opened(opened);
-                actor.retry_missed(ctx);
-            }
+            Ok(Ok(opened)) => actor.opened_with_schedules(opened, ctx),
             Ok(Err(error)) => actor.open_later(&error.to_string(), ctx),
             Err(_) => actor.open_later("the store gave no answer", ctx),
         }));
@@ -241,6 +255,9 @@ impl PartitionActor {
                 batch_bytes += batch.records.len();
                 batches.push(batch.clone());
             }
+            if let Some(after) = &inflight.after {
+                after.committed();
+            }
             let settlement = admit::settlement(&inflight, durability);
             settled.extend(inflight.receipt.settle(settlement));
             if batch_bytes >= DELIVERY_BYTES {
@@ -248,6 +265,10 @@ impl PartitionActor {
                 self.send_out(delivery, std::mem::take(&mut settled));
                 batch_bytes = 0;
             }
+        }
+        if !self.notices.is_empty() {
+            let due = self.notices.committed(visible);
+            self.give(due);
         }
         let delivery = self.delivery(&batches);
         let has_more = delivery.is_some();
@@ -341,11 +362,22 @@ impl PartitionActor {
         self.send_out(None, settled);
     }
 
+    fn give(&self, due: notices::Due) {
+        for (to, outcome) in due {
+            to.give(&self.shared, &self.part.topic, self.part.id, &outcome);
+        }
+    }
+
     /// Refuses those who wait for these records.
     fn end_waits(&mut self, offsets: impl RangeBounds<Offset>, refusal: &Refusal, stays: Stays) {
         let mut answers = Answers::default();
         self.waits.refuse(offsets, refusal, stays, &mut answers);
         self.answer(answers);
+    }
+
+    /// The offset that the next record gets.
+    fn next_offset(&self) -> Offset {
+        self.state.as_ref().map_or(Offset::ZERO, Partition::next_offset)
     }
 
     /// The offset after the last record that may be shown.
@@ -393,6 +425,9 @@ impl PartitionActor {
             self.settle(inflight.receipt, Settlement::Refused(refusal.clone()));
         }
         self.end_waits(from.., &refusal, Stays::No);
+        // Who published them is told that they are not stored.
+        drop(self.notices.fail(from.., &refusal));
+        self.distrust_schedules(&refusal);
         self.state = None;
         self.incarnation = self.shared.next_incarnation();
         self.open(ctx);

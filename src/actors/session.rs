@@ -5,7 +5,9 @@
 //! that must wait (a topic that is being created, a disk) makes those behind it wait, and the socket is not
 //! read from meanwhile.
 
+mod declare;
 mod groups;
+mod publish;
 mod requests;
 
 use std::{
@@ -27,13 +29,15 @@ use callboard_protocol::{
     server::{self, ServerFrame},
 };
 use futures_util::Stream;
+use tokio::sync::oneshot;
 
 use super::{
     append::{Append, Origin},
     conn::{Conn, Phase},
     directory::PartitionRef,
     hub::Hub,
-    intake::{Intake, Placing},
+    intake::{Intake, Open, Placing},
+    together::Together,
     wire::{Format, pong_frame},
 };
 
@@ -65,16 +69,27 @@ pub struct SessionActor {
     fragments: Option<BytesMut>,
     /// The topic that the last publish named; most sessions publish to one.
     placing: Option<Box<Placing>>,
+    /// Where the routing keys of its publishes led.
+    routing: Option<Box<publish::Routing>>,
     /// Why the topic that a waiting frame needs is not to be had.
     denied: Option<Refusal>,
-    /// Appends that found a mailbox full, in order.
-    unsent: VecDeque<(Arc<PartitionRef>, Append)>,
+    /// What found a mailbox full, or must go alone, in order.
+    unsent: VecDeque<Unsent>,
     /// What was asked about deliveries and goes to the groups with what else came in the same read.
     settling: Vec<groups::Settling>,
     /// Where the last delivery of the frame that is being read was put.
     last_settled: Option<usize>,
     /// Why nothing is handled just now, if it is for the client's sake.
     hold: Hold,
+}
+
+/// Records that wait before they go to their partitions.
+enum Unsent {
+    /// Until the partition's mailbox has room.
+    Append(Arc<PartitionRef>, Box<Append>),
+    /// What comes behind it waits until all of its partitions have it in their order: they hand it on from one to
+    /// the next, and it must not be passed on that way.
+    Together(Box<Together>, oneshot::Receiver<()>),
 }
 
 /// Whether the client must take replies before more is handled.
@@ -117,7 +132,7 @@ impl SessionActor {
             // Its handshake was under way when the others were told.
             hub.say_goodbye(&conn);
         }
-        let intake = Intake::of_session(conn.waits.clone());
+        let intake = Intake::of_session(conn.waits.clone(), hub.shared.push().allow_private());
         Self {
             hub,
             conn,
@@ -127,6 +142,7 @@ impl SessionActor {
             lines: BytesMut::new(),
             fragments: None,
             placing: None,
+            routing: None,
             denied: None,
             unsent: VecDeque::new(),
             settling: Vec::new(),
@@ -315,15 +331,25 @@ impl SessionActor {
             return;
         }
         for open in self.intake.take() {
-            self.hub.hold(&self.conn, open.bytes());
             let origin = Origin::Session(self.hub.addr.clone(), self.conn.id, self.conn.waits.clone());
-            let (part, append) = open.into_append(origin);
-            if self.unsent.is_empty() {
-                if let Some(append) = part.try_send(append) {
-                    self.unsent.push_back((part, append));
+            match open {
+                Open::Draft(open) => {
+                    self.hub.hold(&self.conn, open.bytes());
+                    let (part, append) = open.into_append(origin);
+                    let unsent = if self.unsent.is_empty() {
+                        part.try_send(append)
+                    } else {
+                        Some(append)
+                    };
+                    if let Some(append) = unsent {
+                        self.unsent.push_back(Unsent::Append(part, Box::new(append)));
+                    }
                 }
-            } else {
-                self.unsent.push_back((part, append));
+                Open::Together(open) => {
+                    self.hub.hold(&self.conn, open.bytes());
+                    let (together, decided) = open.into_together(&origin);
+                    self.unsent.push_back(Unsent::Together(together, decided));
+                }
             }
         }
         if !self.unsent.is_empty() && !self.conn.paused.replace(true) {
@@ -331,16 +357,25 @@ impl SessionActor {
         }
     }
 
-    /// Waits for a full mailbox, and then sends the next append that waits.
+    /// Sends what waits next, and goes on with what is behind it when that may go.
     fn send_next(&mut self, ctx: &mut Context<Self>) {
-        let Some((part, append)) = self.unsent.pop_front() else {
+        let Some(unsent) = self.unsent.pop_front() else {
             return self.resume(ctx);
         };
-        // Without an actor the append is dropped, and its receipt answers.
-        let sent = part.addr().map(|addr| addr.send(append));
         let sent = async move {
-            if let Some(sent) = sent {
-                let _ = sent.await;
+            match unsent {
+                Unsent::Append(part, append) => {
+                    // Without an actor the append is dropped, and its receipt answers.
+                    let sent = part.addr().map(|addr| addr.send(*append));
+                    if let Some(sent) = sent {
+                        let _ = sent.await;
+                    }
+                }
+                Unsent::Together(together, decided) => {
+                    together.forward();
+                    // Its end says the same as a word.
+                    let _ = decided.await;
+                }
             }
         };
         ctx.spawn(

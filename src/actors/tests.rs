@@ -6,6 +6,7 @@ mod groups;
 mod groups_faults;
 mod raw;
 mod room;
+mod routed;
 mod sessions;
 mod waits;
 mod websocket;
@@ -18,7 +19,10 @@ use callboard_client::{
 };
 use tokio::sync::oneshot;
 
-use super::{Settings, Shared, broker::BrokerActor, gateway, partition::InjectPanic, readers::Readers};
+use super::{
+    Settings, Shared, broker::BrokerActor, gateway, partition::InjectPanic, push::AllowPrivate,
+    readers::Readers,
+};
 use crate::{
     store::{Store, memory::MemoryStore},
     web::server,
@@ -57,6 +61,7 @@ impl Running {
             member_timeout_ms: 30_000,
             rejoin_grace_ms: 5_000,
             revoke_grace_ms: 1_000,
+            webhook_allow_private: AllowPrivate::Yes,
         };
         let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
         let (ready, is_ready) = oneshot::channel();

@@ -3,8 +3,9 @@
 //! Owns which partitions there are and keeps them alive: one that panics is started again from what is
 //! stored. Not on any record's way. Told what to do by the BrokerActor alone.
 
-mod deaths;
+pub mod deaths;
 pub mod groups;
+pub mod schedules;
 
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use tokio::sync::oneshot;
 use self::{
     deaths::Deaths,
     groups::{GroupDied, Groups},
+    schedules::Schedules,
 };
 use super::{
     Shared,
-    broker::{BrokerActor, TopicDied, TopicReady},
+    broker::{BrokerActor, TopicDied, TopicReady, WebhookDied},
     clock,
     directory::{PartitionRef, Topic},
     hub::TopicChanged,
@@ -41,6 +43,7 @@ pub struct TopicActor {
     /// The groups that the store keeps, until the topic is there.
     kept_groups: Vec<StoredTopic>,
     groups: Groups,
+    schedules: Schedules,
     sentinel: Sentinel,
 }
 
@@ -79,13 +82,15 @@ impl TopicActor {
             waiting: Vec::new(),
             kept_groups: Vec::new(),
             groups: Groups::default(),
+            schedules: Schedules::default(),
             sentinel,
         }
     }
 
-    /// With the groups that the store keeps of it.
+    /// With the groups that the store keeps of it, and its schedules.
     pub fn with_groups(mut self, kept: Vec<StoredTopic>) -> Self {
         self.kept_groups = kept;
+        self.take_kept_schedules();
         self
     }
 
@@ -115,6 +120,7 @@ impl TopicActor {
                 partition: PartitionId(number),
             };
             let part = Arc::new(PartitionRef::new(key, &self.stored.name));
+            self.wire_schedules_of(&part);
             self.start_partition(&part, ctx);
             self.parts.push(Part {
                 shared: part,
@@ -199,6 +205,7 @@ impl Actor for TopicActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.adopt_schedules();
         for index in 0..self.parts.len() {
             // Taken over from an actor that died, perhaps together with a partition.
             let part = self.parts[index].shared.clone();
@@ -318,6 +325,7 @@ impl Handler<CloseTopic> for TopicActor {
             }
         }
         self.close_groups();
+        self.close_schedules();
         ctx.stop();
     }
 }
@@ -335,6 +343,7 @@ enum Watched {
     Partition(Addr<TopicActor>, PartitionId),
     Topic(Addr<BrokerActor>, String),
     Group(Addr<TopicActor>, String),
+    Webhook(Addr<BrokerActor>, String),
 }
 
 impl Sentinel {
@@ -351,6 +360,11 @@ impl Sentinel {
     /// Watches a group for its topic.
     pub fn group(owner: Addr<TopicActor>, name: String) -> Self {
         Self(Some(Watched::Group(owner, name)))
+    }
+
+    /// Watches a webhook for the broker.
+    pub fn webhook(owner: Addr<BrokerActor>, id: String) -> Self {
+        Self(Some(Watched::Webhook(owner, id)))
     }
 
     /// Another actor owns the group from now on.
@@ -379,6 +393,7 @@ impl Drop for Sentinel {
             Some(Watched::Partition(owner, id)) => owner.do_send(PartitionDied(id)),
             Some(Watched::Topic(owner, name)) => owner.do_send(TopicDied(name)),
             Some(Watched::Group(owner, name)) => owner.do_send(GroupDied(name)),
+            Some(Watched::Webhook(owner, id)) => owner.do_send(WebhookDied(id)),
             None => {}
         }
     }

@@ -4,7 +4,7 @@
 //! Nothing here waits for anything: a batch is committed and readable when `submit` returns.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -17,8 +17,8 @@ use callboard_protocol::{Offset, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{
-    Completion, Gap, GapReason, Log, OpenPartition, OpenedPartition, Page, PartitionKey, Retention, Store,
-    StoreError, StoredTopic, Submission, Submitted, TopicId,
+    Completion, Fact, FactChange, Gap, GapReason, Log, OpenPartition, OpenedPartition, Page, PartitionKey,
+    Retention, Store, StoreError, StoredTopic, Submission, Submitted, TopicId, check_set,
     tail::{Tail, expires_at, recent_ids},
 };
 
@@ -93,6 +93,25 @@ impl State {
         }
     }
 
+    fn check_next(&self, batch: &Batch) -> Result<(), StoreError> {
+        if batch.base_offset == self.tail.next_offset() {
+            return Ok(());
+        }
+        Err(StoreError::Io {
+            operation: format!("append at offset {}", batch.base_offset),
+            reason: format!("the next offset is {}", self.tail.next_offset()),
+            no_space: false,
+        })
+    }
+
+    fn append(&mut self, batch: Arc<Batch>) {
+        let now = batch.timestamp;
+        self.bytes += batch.records.len() as u64;
+        self.last_timestamp = now;
+        self.tail.push(batch);
+        self.apply_retention(now);
+    }
+
     fn apply_retention(&mut self, now: Timestamp) {
         let Retention {
             age_ms,
@@ -126,18 +145,8 @@ impl MemoryLog {
     /// [`StoreError::Io`] when the batch does not begin at the next offset.
     pub fn append(&self, batch: Arc<Batch>) -> Result<(), StoreError> {
         let mut state = self.lock();
-        if batch.base_offset != state.tail.next_offset() {
-            return Err(StoreError::Io {
-                operation: format!("append at offset {}", batch.base_offset),
-                reason: format!("the next offset is {}", state.tail.next_offset()),
-                no_space: false,
-            });
-        }
-        let now = batch.timestamp;
-        state.bytes += batch.records.len() as u64;
-        state.last_timestamp = now;
-        state.tail.push(batch);
-        state.apply_retention(now);
+        state.check_next(&batch)?;
+        state.append(batch);
         self.publish(&state);
         Ok(())
     }
@@ -238,12 +247,17 @@ impl MemoryPartition {
     /// # Errors
     /// [`StoreError::Closed`], or what [`MemoryLog::append`] says.
     pub fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        self.check(&submission)?;
+        self.log.append(submission.batch)?;
+        Ok(Submitted::Committed)
+    }
+
+    fn check(&self, submission: &Submission) -> Result<(), StoreError> {
         let is_current = submission.incarnation.0 >= self.incarnation.load(Ordering::Acquire);
         if !is_current || self.is_closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);
         }
-        self.log.append(submission.batch)?;
-        Ok(Submitted::Committed)
+        Ok(())
     }
 
     /// Refuses everything from now on.
@@ -257,10 +271,34 @@ impl MemoryPartition {
     }
 }
 
+/// Commits a batch of each of these partitions, or none.
+///
+/// # Errors
+/// [`StoreError::Closed`], or what [`MemoryLog::append`] says, of the first that can not be committed.
+pub(super) fn submit_together(
+    mut set: Vec<(Arc<MemoryPartition>, Submission)>,
+) -> Result<Submitted, StoreError> {
+    // In one order everywhere, so that two sets can not wait for one another.
+    set.sort_unstable_by_key(|(_, submission)| submission.key);
+    let mut states = Vec::with_capacity(set.len());
+    for (partition, submission) in &set {
+        partition.check(submission)?;
+        let state = partition.log.lock();
+        state.check_next(&submission.batch)?;
+        states.push(state);
+    }
+    for (state, (partition, submission)) in states.iter_mut().zip(&set) {
+        state.append(submission.batch.clone());
+        partition.log.publish(state);
+    }
+    Ok(Submitted::Committed)
+}
+
 /// The engine `memory`: topics and records live as long as the process.
 #[derive(Default)]
 pub struct MemoryStore {
     topics: Mutex<Topics>,
+    facts: Mutex<BTreeMap<String, String>>,
     partitions: RwLock<PartitionMap<Arc<MemoryPartition>>>,
     is_shut_down: AtomicBool,
 }
@@ -337,6 +375,26 @@ impl Store for MemoryStore {
         completed(known.map(drop).ok_or(StoreError::Closed))
     }
 
+    fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = facts.iter().map(|(key, value)| Fact {
+            key: key.clone(),
+            value: value.clone(),
+        });
+        Ok(facts.collect())
+    }
+
+    fn keep_facts(&self, changes: Vec<FactChange>) -> Completion<()> {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in changes {
+            match change.value {
+                Some(value) => drop(facts.insert(change.key, value)),
+                None => drop(facts.remove(&change.key)),
+            }
+        }
+        completed(Ok(()))
+    }
+
     fn open(&self, open: OpenPartition) -> Completion<OpenedPartition> {
         if self.is_shut_down.load(Ordering::Acquire) {
             return completed(Err(StoreError::ShuttingDown));
@@ -350,6 +408,23 @@ impl Store for MemoryStore {
         }
         let partition = self.partition(submission.key).ok_or(StoreError::Closed)?;
         partition.submit(submission)
+    }
+
+    fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError> {
+        if self.is_shut_down.load(Ordering::Acquire) {
+            return Err(StoreError::ShuttingDown);
+        }
+        check_set(&submissions)?;
+        let set: Result<Vec<_>, _> = submissions
+            .into_iter()
+            .map(|submission| {
+                Ok((
+                    self.partition(submission.key).ok_or(StoreError::Closed)?,
+                    submission,
+                ))
+            })
+            .collect();
+        submit_together(set?)
     }
 
     fn retain(&self, now: Timestamp) {

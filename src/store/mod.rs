@@ -74,6 +74,24 @@ pub struct StoredTopic {
     pub memory_only: bool,
 }
 
+/// Something small that must survive a restart and is no record: who keeps it knows what it says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fact {
+    /// Names it; the part before the first `/` says of what kind it is.
+    pub key: String,
+    /// JSON, which the store does not read.
+    pub value: String,
+}
+
+/// What is to become of a fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactChange {
+    /// The fact's key.
+    pub key: String,
+    /// What it says from now on; `None` forgets it.
+    pub value: Option<String>,
+}
+
 /// Why the store could not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -182,6 +200,29 @@ pub enum Submitted {
     Committed,
     /// A [`CommitEvent`] will follow.
     Pending,
+}
+
+/// No set of [`Store::submit_together`] is larger.
+pub const TOGETHER_MAX: usize = 1024;
+
+/// Checks that submissions can be a set, and says why not.
+fn check_set(submissions: &[Submission]) -> Result<(), StoreError> {
+    let mut keys: Vec<_> = submissions.iter().map(|submission| submission.key).collect();
+    keys.sort_unstable();
+    let is_distinct = keys.windows(2).all(|pair| pair[0] != pair[1]);
+    match submissions.len() {
+        count if count > TOGETHER_MAX => Err(no_set(format!("they are {count}, and {TOGETHER_MAX} may be"))),
+        _ if !is_distinct => Err(no_set("a partition has two of them".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn no_set(reason: String) -> StoreError {
+    StoreError::Io {
+        operation: "store several batches together".to_owned(),
+        reason,
+        no_space: false,
+    }
 }
 
 /// A message id inside the deduplication window, found when a partition was opened.
@@ -305,6 +346,14 @@ pub trait Store: Send + Sync {
     fn update_topic(&self, topic: StoredTopic) -> Completion<()>;
     /// Forgets a topic and gives its space back; its partitions are closed.
     fn delete_topic(&self, id: TopicId) -> Completion<()>;
+    /// The facts that are kept, by key. May wait for a disk: asked when a broker starts.
+    ///
+    /// # Errors
+    /// When the catalogue can not be read.
+    fn facts(&self) -> Result<Vec<Fact>, StoreError>;
+    /// Keeps and forgets facts, all of these changes or none; durable when it completes. Forgetting one that
+    /// is not there is no error.
+    fn keep_facts(&self, changes: Vec<FactChange>) -> Completion<()>;
     /// Opens a partition: settles everything of its former incarnations first.
     fn open(&self, open: OpenPartition) -> Completion<OpenedPartition>;
     /// Has `hook` called whenever everybody was told what one flush committed or refused, if the engine tells
@@ -319,6 +368,16 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Closed`] and [`StoreError::ShuttingDown`]; anything else comes as
     /// [`CommitEvent::Failed`].
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError>;
+    /// Hands batches of several partitions over, at most one a partition, all of them on disk or all in memory.
+    /// All are kept or none is, also through a crash; each partition hears of its own as after
+    /// [`Store::submit`], once all of them have the strongest durability among them. If one can not be taken, each
+    /// partition whose batch could be hears [`CommitEvent::Failed`] from its next offset on. Never blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] if one of the partitions is, [`StoreError::ShuttingDown`], and
+    /// [`StoreError::Io`] for what is no such set. Then nobody hears anything else. In memory every refusal is
+    /// an error.
+    fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError>;
     /// Removes what retention allows to go, at `now`; the broker calls it from a background thread.
     fn retain(&self, now: Timestamp);
     /// Flushes everything, closes the files and gives the directory free; may take its time.

@@ -23,7 +23,8 @@ use prometheus_client::{
 use crate::{
     actors::{
         Shared,
-        gateway::{self, SessionInfo},
+        gateway::{self, SessionInfo, webhooks::WebhookInfo},
+        push::NoticeCounts,
     },
     web::problem::Problem,
 };
@@ -180,11 +181,15 @@ impl Snapshot {
 
     fn stored(&self, series: &mut Series<'_>) -> fmt::Result {
         let topics = self.topics();
-        let sum = |of: fn(&TopicNumbers) -> u64| topics.iter().map(of).sum::<u64>();
-        series.gauge("callboard_topics", "Topics", topics.len() as f64)?;
+        // What comes in by itself, when somebody only connects, would hide what clients send.
+        let own = |topic: &&TopicNumbers| !topic.name.starts_with('$');
+        let sum = |of: fn(&TopicNumbers) -> u64| topics.iter().filter(own).map(of).sum::<u64>();
+        let count = topics.iter().filter(own).count();
+        let help = "Topics without the broker's own, which begin with $";
+        series.gauge("callboard_topics", help, count as f64)?;
         series.gauge(
             "callboard_partitions",
-            "Partitions",
+            "Partitions of these topics",
             sum(|topic| topic.partitions) as f64,
         )?;
         let (gone_records, gone_bytes) = self.shared.directory.gone_totals();
@@ -196,8 +201,9 @@ impl Snapshot {
             "Bytes of records that came in",
             bytes,
         )?;
-        let kept = sum(|topic| topic.kept_bytes) as f64;
-        series.gauge("callboard_kept_bytes", "Bytes of records that are kept", kept)?;
+        let kept = topics.iter().map(|topic| topic.kept_bytes).sum::<u64>() as f64;
+        let help = "Bytes of records that are kept, also in the broker's own topics";
+        series.gauge("callboard_kept_bytes", help, kept)?;
         if topics.len() <= TOPICS_MAX {
             by_topic(series, &topics)?;
             by_group(series, &topics)?;
@@ -256,12 +262,59 @@ fn by_group(series: &mut Series<'_>, topics: &[TopicNumbers]) -> fmt::Result {
     )
 }
 
+/// There are never so many webhooks that series of their own would cost too much.
+fn webhooks(series: &mut Series<'_>, all: &[WebhookInfo]) -> fmt::Result {
+    let help = "Webhooks by state";
+    series.family("callboard_webhooks", help, MetricType::Gauge, |encoder| {
+        for state in ["active", "paused", "disabled"] {
+            let count = all.iter().filter(|webhook| webhook.state == state).count();
+            let label = [("state", state)];
+            ConstGauge::new(count as f64).encode(encoder.encode_family(&label)?)?;
+        }
+        Ok(())
+    })?;
+    let help = "Calls of webhooks that have ended";
+    series.family("callboard_webhook_calls", help, MetricType::Counter, |encoder| {
+        for webhook in all {
+            for (outcome, count) in [("success", webhook.succeeded), ("failure", webhook.failed)] {
+                let labels = [
+                    ("webhook", webhook.id.as_str()),
+                    ("topic", &webhook.topic),
+                    ("group", &webhook.group),
+                    ("outcome", outcome),
+                ];
+                ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn notices(series: &mut Series<'_>, counts: NoticeCounts) -> fmt::Result {
+    let help = "Notices by URL that wait or are under way";
+    series.gauge("callboard_notices_waiting", help, counts.waiting as f64)?;
+    let help = "Notices by URL that have come to an end";
+    series.family("callboard_notices", help, MetricType::Counter, |encoder| {
+        for (outcome, count) in [
+            ("delivered", counts.delivered),
+            ("failed", counts.failed),
+            ("dropped", counts.dropped),
+        ] {
+            let label = [("outcome", outcome)];
+            ConstCounter::new(count).encode(encoder.encode_family(&label)?)?;
+        }
+        Ok(())
+    })
+}
+
 impl Collector for Snapshot {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut series = Series(encoder);
         self.process(&mut series)?;
         self.connected(&mut series)?;
-        self.stored(&mut series)
+        self.stored(&mut series)?;
+        webhooks(&mut series, &gateway::webhooks::list(&self.shared))?;
+        notices(&mut series, self.shared.push().notice_counts())
     }
 }
 

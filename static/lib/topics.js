@@ -20,13 +20,12 @@ export function history(topic) {
   return histories.get(key);
 }
 
-/** The broker's own topics: they can be read, but a client's write or delete is refused. */
-export const isInternal = (topic) => topic.name.startsWith("$");
-
 const sum = (partitions, of) => partitions.reduce((total, partition) => total + of(partition), 0);
 
 export const recordsKept = (topic) => sum(topic.partitions, (one) => one.next_offset - one.first_offset);
 export const recordsEver = (topic) => sum(topic.partitions, (one) => one.next_offset);
+/** Whether it is one of the broker's own, which everybody may read and nobody else may write or delete. */
+export const isInternal = (topic) => topic.name.startsWith("$");
 export const bytesKept = (topic) => sum(topic.partitions, (one) => one.bytes ?? 0);
 
 /**

@@ -3,6 +3,7 @@
 
 mod cli;
 mod demo;
+mod discovery;
 mod faults;
 mod groups;
 mod process;
@@ -10,7 +11,9 @@ mod protocol_doc;
 mod protocol_live;
 mod real_input;
 mod rest;
+mod schedules;
 mod socket;
 mod subscriptions;
 mod support;
 mod tidy;
+mod webhooks;

@@ -215,6 +215,11 @@ impl SharedGroup {
         self.members.add_credit(member, add);
     }
 
+    /// Lets a member have `credit` records at a time from now on; what it has beyond that it keeps.
+    pub fn set_credit(&mut self, member: MemberId, credit: u64) {
+        self.members.set_credit(member, credit);
+    }
+
     /// Whether a member's outbox takes more; it gets nothing while it does not.
     pub fn set_ready(&mut self, member: MemberId, ready: bool) {
         self.members.set_ready(member, ready);

@@ -131,6 +131,19 @@ impl<'a> RecordParts<'a> {
         Ok((parts, size))
     }
 
+    /// Bytes of the encoding.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        let part = |prefix: usize, text: Option<&str>| text.map_or(0, |text| prefix + text.len());
+        RECORD_HEADER_BYTES
+            + 1
+            + self.ttl_ms.map_or(0, |_| 8)
+            + part(2, self.key)
+            + part(1, self.message_id)
+            + part(4, self.headers)
+            + self.payload.len()
+    }
+
     /// Bytes of what the publisher gave: payload, key, headers and message id, without the encoding's
     /// own lengths and checksum. What `record_bytes_max` bounds.
     #[must_use]

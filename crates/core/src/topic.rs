@@ -19,6 +19,8 @@ use crate::hash::xxh64;
 pub const MEMORY_RETENTION_BYTES: u64 = 64 << 20;
 /// `dedup_window_ms` of a topic that names none.
 pub const DEDUP_WINDOW_MS: u64 = 120_000;
+/// The shortest `silent_after_ms`: less would announce the pauses of a busy topic.
+pub const SILENT_AFTER_MS_MIN: u64 = 100;
 /// Most times that a record can be handed out before it is a dead letter: more would only hide a fault.
 pub const ATTEMPTS_MAX: u32 = 1000;
 
@@ -97,6 +99,10 @@ pub struct TopicConfig {
     pub retry_backoff_ms_max: u64,
     /// The topic that takes the dead letters of every group; without one each group has its own.
     pub dead_letter_topic: Option<String>,
+    /// Whether it is deleted when its last subscriber goes.
+    pub temporary: bool,
+    /// Without a record for so long it is said to be silent; at least 100.
+    pub silent_after_ms: Option<u64>,
 }
 
 impl Default for TopicConfig {
@@ -116,6 +122,8 @@ impl Default for TopicConfig {
             retry_backoff_ms: 1000,
             retry_backoff_ms_max: 60_000,
             dead_letter_topic: None,
+            temporary: false,
+            silent_after_ms: None,
         }
     }
 }
@@ -191,7 +199,8 @@ impl TopicConfig {
     pub fn dead_letter_topic_for(&self, topic: &TopicName, group: &GroupName) -> String {
         match &self.dead_letter_topic {
             Some(configured) => configured.clone(),
-            None => format!("{topic}.{group}.dlq"),
+            // Of a topic of the broker's own they are a topic that can be written to.
+            None => format!("{}.{group}.dlq", topic.as_str().trim_start_matches('$')),
         }
     }
 
@@ -251,6 +260,17 @@ impl TopicConfig {
                 self.retry_backoff_ms_max = integer(name, value, 0, SAFE_INTEGER_MAX)?;
             }
             "dead_letter_topic" => self.dead_letter_topic = topic_name(name, value)?,
+            "temporary" => {
+                self.temporary = value
+                    .as_bool()
+                    .ok_or_else(|| invalid(format!("{name} is true or false, not {}", shown(value))))?;
+            }
+            "silent_after_ms" => {
+                self.silent_after_ms = match value {
+                    Value::Null => None,
+                    value => Some(integer(name, value, SILENT_AFTER_MS_MIN, SAFE_INTEGER_MAX)?),
+                };
+            }
             unknown => {
                 return Err(invalid(format!(
                     "a topic's configuration has no field {}",

@@ -79,6 +79,43 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// Names a record that is to be delivered later, until it is; opaque to clients.
+///
+/// Written as `s-0-41`: the partition that keeps it, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScheduleId {
+    /// The partition that keeps it.
+    pub partition: PartitionId,
+    /// Never given twice in that partition and epoch.
+    pub number: u64,
+}
+
+impl ScheduleId {
+    /// The id that `text` writes; `None` for anything that [`fmt::Display`] would not have written.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (partition, number) = text.strip_prefix("s-")?.split_once('-')?;
+        let id = Self {
+            partition: PartitionId(partition.parse().ok()?),
+            number: number.parse().ok()?,
+        };
+        // A sign or a zero in front is read by the standard library, but would be a second name.
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for ScheduleId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "s-{}-{}", self.partition, self.number)
+    }
+}
+
+impl Serialize for ScheduleId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// What a client frame called itself; the reply carries the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -87,4 +124,40 @@ pub enum FrameId {
     Number(u64),
     /// A string of at most 64 bytes.
     Text(Box<str>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_schedule_has_one_spelling() {
+        for (partition, number) in [(0, 0), (0, 41), (1023, u64::MAX), (u32::MAX, 1)] {
+            let id = ScheduleId {
+                partition: PartitionId(partition),
+                number,
+            };
+            assert_eq!(ScheduleId::parse(&id.to_string()), Some(id));
+        }
+        for bad in [
+            "",
+            "s-",
+            "s-0",
+            "s-0-",
+            "s--1",
+            "0-41",
+            "S-0-41",
+            "s-0-+41",
+            "s-+0-41",
+            "s-00-41",
+            "s-0-041",
+            "s-0-41-",
+            "s-0-41 ",
+            "s-4294967296-0",
+            "s-0-18446744073709551616",
+            "s-0-é",
+        ] {
+            assert_eq!(ScheduleId::parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //!
 //! Layout:
 //! - [`id`]: newtypes for offsets, partitions, epochs, timestamps and frame ids.
-//! - [`name`]: names of topics, groups and members, and topic patterns.
+//! - [`name`]: names of topics, groups, members and exchanges, and topic patterns.
 //! - [`limits`]: every limit of the protocol, with its unit.
 //! - [`error`]: the error codes and what each one means to a client and to HTTP.
 //! - [`json`]: a validating scanner that finds a frame's fields without building a tree.
@@ -23,5 +23,5 @@ pub mod server;
 pub mod time;
 
 pub use error::ErrorCode;
-pub use id::{Epoch, FrameId, Offset, PartitionId, Timestamp};
-pub use name::{GroupMode, GroupName, MemberName, NameError, Pattern, TopicName};
+pub use id::{Epoch, FrameId, Offset, PartitionId, ScheduleId, Timestamp};
+pub use name::{ExchangeKind, ExchangeName, GroupMode, GroupName, MemberName, NameError, Pattern, TopicName};

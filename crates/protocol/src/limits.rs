@@ -12,6 +12,8 @@ pub const KEY_BYTES_MAX: usize = 1024;
 pub const MESSAGE_ID_BYTES_MAX: usize = 128;
 /// Longest topic or exchange name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+/// Longest routing key, and longest key of a binding.
+pub const ROUTING_KEY_BYTES_MAX: usize = 255;
 /// Longest group or member name.
 pub const GROUP_NAME_BYTES_MAX: usize = 64;
 /// Deliveries that a member of a group has out at most, unless it says otherwise.
@@ -28,6 +30,12 @@ pub const FRAME_ID_BYTES_MAX: usize = 64;
 pub const PARTITIONS_MAX: u32 = 1024;
 /// Most records in one `publish` with `messages`.
 pub const PUBLISH_RECORDS_MAX: usize = 10_000;
+/// Longest wait for a record that is delivered later, by `delay_ms` or `deliver_at`: 100 years.
+pub const DELAY_MS_MAX: u64 = 100 * 31_557_600_000;
+/// Longest `correlation_id` of a notice; the shortest is 1.
+pub const CORRELATION_ID_BYTES_MAX: usize = 128;
+/// Longest URL that a notice goes to.
+pub const NOTIFY_URL_BYTES_MAX: usize = 2048;
 /// Most records that one `fetch` returns; a larger `limit` is cut to this.
 pub const FETCH_RECORDS_MAX: u64 = 1000;
 /// `fetch` without `limit`.

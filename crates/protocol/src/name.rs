@@ -1,10 +1,14 @@
-//! Names of topics, groups (and of how they share work) and members, and patterns over topic names.
+//! Names of topics, groups (and of how they share work), members and exchanges, and patterns over topic names.
+
+mod exchange;
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{GROUP_NAME_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+use crate::limits::{GROUP_NAME_BYTES_MAX, ROUTING_KEY_BYTES_MAX, TOPIC_NAME_BYTES_MAX};
+
+pub use exchange::{ExchangeKind, ExchangeName, check_binding_key, check_routing_key};
 
 /// Why a name was refused; `Display` says what a good one looks like.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +34,19 @@ pub enum NameError {
     /// No name of a member.
     #[error("a member name has 1 to {GROUP_NAME_BYTES_MAX} bytes and no control characters")]
     Member,
+    /// No name of an exchange.
+    #[error(
+        "an exchange name has 1 to {TOPIC_NAME_BYTES_MAX} bytes of A-Z a-z 0-9 . _ - and no word between dots is empty"
+    )]
+    Exchange,
+    /// No routing key.
+    #[error("a routing key has 0 to {ROUTING_KEY_BYTES_MAX} bytes of A-Z a-z 0-9 . _ -")]
+    RoutingKey,
+    /// No key of a binding of a topic exchange.
+    #[error(
+        "a binding's key has 0 to {ROUTING_KEY_BYTES_MAX} bytes of A-Z a-z 0-9 . _ - and whole words that are * or #"
+    )]
+    BindingKey,
 }
 
 /// A topic's name: 1–255 bytes of `[A-Za-z0-9._-]`, words split by `.`, none empty.

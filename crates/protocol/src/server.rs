@@ -4,6 +4,8 @@
 //! partition is made once as a [`MessagePrefix`].
 
 mod group;
+mod notice;
+mod published;
 
 use base64::Engine as _;
 use serde::Serialize;
@@ -17,6 +19,11 @@ use crate::{
 };
 
 pub use group::{Lease, error_failed};
+pub use notice::{Notice, NoticeForm, NoticeOutcome, notice};
+pub use published::{
+    RecordResult, RouteResult, RoutedResult, Scheduled, passed, published_many, published_routes,
+    published_routes_many, scheduled,
+};
 
 /// What is true of a record when its reply is sent; the text of `durability`.
 pub type DurabilityText = &'static str;
@@ -167,118 +174,6 @@ pub fn push_id(buffer: &mut Vec<u8>, id: &FrameId) {
         FrameId::Number(number) => push_integer(buffer, *number),
         FrameId::Text(text) => push_text(buffer, text),
     }
-}
-
-/// One entry of `results`.
-#[derive(Clone, Debug)]
-pub enum RecordResult {
-    /// It was stored.
-    Stored(PartitionId, Stored),
-    /// It was stored, and the group that processed it says this of it: JSON on one line.
-    Processed(PartitionId, Stored, Box<[u8]>),
-    /// It was given to live subscribers and not stored.
-    Passed(PartitionId),
-    /// It was refused and nothing is stored.
-    Refused(Refusal),
-}
-
-/// Appends the `published` that answers a publish with `messages`, or (without `id`) its REST form.
-pub fn published_many(
-    buffer: &mut Vec<u8>,
-    id: Option<&FrameId>,
-    topic: &TopicName,
-    results: &[RecordResult],
-) {
-    match id {
-        Some(id) => {
-            buffer.extend_from_slice(b"{\"type\":\"published\",\"id\":");
-            push_id(buffer, id);
-            buffer.push(b',');
-        }
-        None => buffer.push(b'{'),
-    }
-    buffer.extend_from_slice(b"\"topic\":\"");
-    buffer.extend_from_slice(topic.as_str().as_bytes());
-    buffer.extend_from_slice(b"\",\"results\":[");
-    let mut weakest: Option<DurabilityText> = None;
-    for (index, result) in results.iter().enumerate() {
-        if index > 0 {
-            buffer.push(b',');
-        }
-        if let Some(durability) = push_result(buffer, result) {
-            weakest = Some(weakest.map_or(durability, |so_far| weaker(so_far, durability)));
-        }
-    }
-    buffer.push(b']');
-    if let Some(durability) = weakest {
-        buffer.extend_from_slice(b",\"durability\":\"");
-        buffer.extend_from_slice(durability.as_bytes());
-        buffer.push(b'"');
-    }
-    buffer.push(b'}');
-}
-
-fn push_result(buffer: &mut Vec<u8>, result: &RecordResult) -> Option<DurabilityText> {
-    match result {
-        RecordResult::Stored(partition, stored) => {
-            push_place(buffer, *partition, stored);
-            buffer.push(b'}');
-            Some(stored.durability)
-        }
-        RecordResult::Processed(partition, stored, result) => {
-            push_place(buffer, *partition, stored);
-            buffer.extend_from_slice(b",\"result\":");
-            buffer.extend_from_slice(result);
-            buffer.push(b'}');
-            Some(stored.durability)
-        }
-        RecordResult::Passed(partition) => {
-            buffer.extend_from_slice(b"{\"partition\":");
-            push_integer(buffer, u64::from(partition.0));
-            buffer.push(b'}');
-            Some("memory")
-        }
-        RecordResult::Refused(refusal) => {
-            buffer.extend_from_slice(b"{\"error\":{");
-            push_refusal(buffer, refusal);
-            buffer.extend_from_slice(b"}}");
-            None
-        }
-    }
-}
-
-/// Appends the begin of an entry of `results`: where its record is.
-fn push_place(buffer: &mut Vec<u8>, partition: PartitionId, stored: &Stored) {
-    buffer.extend_from_slice(b"{\"partition\":");
-    push_integer(buffer, u64::from(partition.0));
-    buffer.extend_from_slice(b",\"offset\":");
-    push_integer(buffer, stored.offset.0);
-    if stored.duplicate {
-        buffer.extend_from_slice(b",\"duplicate\":true");
-    }
-}
-
-/// The weaker of two durabilities.
-fn weaker(left: DurabilityText, right: DurabilityText) -> DurabilityText {
-    let rank = |text: DurabilityText| {
-        ["memory", "os", "fsync", "replicated"]
-            .iter()
-            .position(|t| *t == text)
-    };
-    if rank(left) <= rank(right) { left } else { right }
-}
-
-/// Appends the `published` of one record that was given to live subscribers and not stored.
-pub fn passed(buffer: &mut Vec<u8>, id: Option<&FrameId>, topic: &TopicName, partition: PartitionId) {
-    buffer.push(b'{');
-    if let Some(id) = id {
-        buffer.extend_from_slice(b"\"type\":\"published\",\"id\":");
-        push_id(buffer, id);
-        buffer.push(b',');
-    }
-    buffer.extend_from_slice(
-        format!("\"topic\":\"{topic}\",\"partition\":{partition},\"durability\":\"memory\"}}").as_bytes(),
-    );
 }
 
 /// Appends an `error` frame; `index` names the record of a publish without `id`.

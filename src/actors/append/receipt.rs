@@ -39,6 +39,17 @@ impl Receipt {
         }
     }
 
+    /// Of records that nobody waits for any more: those that were scheduled and are due now.
+    pub fn nobody(part: Arc<PartitionRef>) -> Self {
+        Self {
+            origin: None,
+            part,
+            bytes: 0,
+            held: Held::default(),
+            replies: Vec::new(),
+        }
+    }
+
     /// Whether its records are counted among those that wait.
     pub fn is_held(&self) -> bool {
         self.held.records > 0
@@ -148,6 +159,19 @@ impl Receipt {
         self.answer(settlement)
     }
 
+    /// Refuses the records, from wherever it is known.
+    pub fn refuse(self, refusal: Refusal) {
+        self.answer_now(Settlement::Refused(refusal));
+    }
+
+    /// Answers the records, from wherever it is known.
+    pub fn answer_now(self, settlement: Settlement) {
+        if let Some((hub, settled)) = self.settle(settlement) {
+            // Bounded by what the session had in flight, so the mailbox may be passed over.
+            hub.do_send(Settle(vec![settled]));
+        }
+    }
+
     fn answer(&mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
         let replies = std::mem::take(&mut self.replies);
         match self.origin.take()? {
@@ -185,7 +209,7 @@ impl Drop for Receipt {
 }
 
 /// What a publisher is told whose record met a fault of ours.
-pub(super) fn lost() -> Refusal {
+pub(in crate::actors) fn lost() -> Refusal {
     Refusal::new(
         ErrorCode::Internal,
         "the partition failed; the outcome is unknown, try again",

@@ -198,7 +198,10 @@ async fn bury(
                 log::warn!("a dead letter of {group} of {} waits: {refusal}", topic.name);
                 done[indices[place]] = false;
             }
-            RecordResult::Stored(..) | RecordResult::Processed(..) | RecordResult::Passed(_) => {}
+            RecordResult::Stored(..)
+            | RecordResult::Processed(..)
+            | RecordResult::Passed(_)
+            | RecordResult::Scheduled(_) => {}
         }
     }
     if !too_large.is_empty() {
@@ -341,6 +344,8 @@ pub fn record_of<'a>(
         headers: (!headers.is_empty()).then(|| headers.into()),
         ttl_ms: None,
         message_id: message_id.map(Into::into),
+        due: None,
+        notify: None,
         payload,
     }
 }

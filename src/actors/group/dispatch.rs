@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use actix::prelude::*;
+use bytes::Bytes;
 use callboard_core::{
     hash::xxh64,
     lease::{Leased, Take, Want},
@@ -19,6 +20,7 @@ use crate::{
     actors::{
         conn::OUTBOX_BYTES_MAX,
         directory::PartitionRef,
+        webhook::mailbox::LeasedRecord,
         wire::{self, FrameBuffer},
     },
     store::{Page, StoreError},
@@ -186,7 +188,7 @@ impl GroupActor {
                             work,
                             part.id,
                             (&leased, offset, batch.timestamp),
-                            &parts,
+                            (&parts, &batch.records[position..position + size]),
                         );
                         if is_awaited {
                             part.tell_sent(offset, offset.plus(1));
@@ -279,6 +281,10 @@ impl GroupActor {
     /// Has the records of this turn sent to those who leased them.
     fn send_frames(&mut self) {
         for member in self.members.iter_mut() {
+            let leased = std::mem::take(&mut member.leased);
+            if !leased.is_empty() {
+                member.tell(&mut self.outgoing, Whats::Leased(leased));
+            }
             let Some(frames) = member.frames.take().filter(|frames| !frames.is_empty()) else {
                 continue;
             };
@@ -321,17 +327,28 @@ fn first_of(batch: Batch) -> Batch {
     }
 }
 
-/// Encodes a record for the member that leased it.
+/// Encodes a record for the member that leased it; a webhook gets it as it is.
 fn deliver(
     members: &mut super::members::Members,
     work: &mut SharedWork,
     part: PartitionId,
     (leased, offset, timestamp): (&Leased, Offset, Timestamp),
-    parts: &RecordParts<'_>,
+    (parts, record): (&RecordParts<'_>, &[u8]),
 ) {
     let Some(member) = members.get_mut(leased.member) else {
         return;
     };
+    if member.home.is_webhook() {
+        return member.leased.push(LeasedRecord {
+            delivery: leased.delivery,
+            attempt: leased.attempt,
+            partition: part,
+            offset,
+            timestamp,
+            // A copy: a call may take minutes, and a slice would keep all that was read with it for so long.
+            record: Bytes::copy_from_slice(record),
+        });
+    }
     let format = member.format;
     let guess = parts.payload.len() + MESSAGE_OVERHEAD_BYTES;
     let frames = member

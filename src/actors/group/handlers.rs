@@ -55,8 +55,8 @@ impl Handler<Join> for GroupActor {
             Ok(offsets) => Whats::Joined(offsets),
             Err(refusal) => Whats::Denied(refusal),
         };
-        let (conn, index) = (join.conn, join.key.index);
-        self.outgoing.push(&join.hub, News { conn, index, what });
+        let key = (join.key.member, join.key.index);
+        self.outgoing.tell(&join.home, key, what);
         self.schedule(ctx);
     }
 }
@@ -110,6 +110,20 @@ impl Handler<AddCredit> for GroupActor {
         }
         if let Kind::Shared(work) = &mut self.kind {
             work.group.add_credit(member, add);
+        }
+        self.schedule(ctx);
+    }
+}
+
+impl Handler<SetCredit> for GroupActor {
+    type Result = ();
+
+    fn handle(&mut self, SetCredit { member, credit }: SetCredit, ctx: &mut Self::Context) {
+        if let Some(known) = self.members.get_mut(member) {
+            known.credit = credit;
+        }
+        if let Kind::Shared(work) = &mut self.kind {
+            work.group.set_credit(member, credit);
         }
         self.schedule(ctx);
     }

@@ -17,10 +17,10 @@ use callboard_protocol::{FrameId, Offset, PartitionId, error::Refusal};
 use super::GroupActor;
 use super::{
     handle::{Gauge, MemberKey},
-    receipt::GroupReceipt,
+    receipt::{GroupReceipt, Home},
 };
 use crate::{
-    actors::{append::ConnId, hub::HubActor, topic::TopicActor, wire::Format},
+    actors::{topic::TopicActor, wire::Format},
     store::CommitEvent,
 };
 
@@ -45,11 +45,9 @@ pub struct LogEvent(pub CommitEvent);
 pub struct Join {
     /// Who.
     pub key: MemberKey,
-    /// The thread of its session.
-    pub hub: Addr<HubActor>,
-    /// Its session.
-    pub conn: ConnId,
-    /// Its session's id, as people see it.
+    /// Where it is told what happens.
+    pub home: Home,
+    /// Its session's id, as people see it; a webhook's own.
     pub session: Arc<str>,
     /// A name to come back under.
     pub name: Option<Arc<str>>,
@@ -134,6 +132,16 @@ pub struct AddCredit {
     pub member: MemberId,
     /// How many.
     pub add: u64,
+}
+
+/// A member may have so many records out from now on, and no more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SetCredit {
+    /// Who.
+    pub member: MemberId,
+    /// How many; 0 gives it none.
+    pub credit: u64,
 }
 
 /// Acks, nacks and extensions of one member, in the order sent.

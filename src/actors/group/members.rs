@@ -2,17 +2,15 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use actix::Addr;
 use callboard_core::group::{Exclusive, MemberId};
 
 use super::{
     handle::Gauge,
     mailbox::Join,
-    receipt::{News, Outgoing, Whats},
+    receipt::{Home, Outgoing, Whats},
 };
 use crate::actors::{
-    append::ConnId,
-    hub::HubActor,
+    webhook::mailbox::LeasedRecord,
     wire::{Format, FrameBuffer},
 };
 
@@ -20,10 +18,8 @@ use crate::actors::{
 pub struct Member {
     /// Who.
     pub id: MemberId,
-    /// The thread of its session.
-    pub hub: Addr<HubActor>,
-    /// Its session.
-    pub conn: ConnId,
+    /// Where it is told what happens.
+    pub home: Home,
     /// Which of its session's memberships.
     pub index: u32,
     /// Its session's id.
@@ -40,27 +36,60 @@ pub struct Member {
     pub out: Arc<AtomicU64>,
     /// Records for it that go out with this turn.
     pub frames: Option<FrameBuffer>,
+    /// The same for a webhook, for which nothing is encoded.
+    pub leased: Vec<LeasedRecord>,
 }
 
 impl Member {
     /// Has its thread told something.
     pub fn tell(&self, outgoing: &mut Outgoing, what: Whats) {
-        let (conn, index) = (self.conn, self.index);
-        outgoing.push(&self.hub, News { conn, index, what });
+        outgoing.tell(&self.home, (self.id, self.index), what);
     }
 }
 
 /// The members by id: ids rise, so that the newest stands last.
 #[derive(Default)]
-pub struct Members(Vec<Member>);
+pub struct Members {
+    known: Vec<Member>,
+    /// Who came and went since this was last asked for, in this order.
+    moves: Vec<Move>,
+}
+
+/// A member came or went.
+pub struct Move {
+    /// Which.
+    pub way: Way,
+    /// The member, as people see it.
+    pub member: String,
+    /// Its session.
+    pub session: Arc<str>,
+}
+
+/// Whether a member came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is a member from now on.
+    Joined,
+    /// It is none any more.
+    Left,
+}
+
+impl Move {
+    fn of(member: &Member, way: Way) -> Self {
+        Self {
+            way,
+            member: member.label(),
+            session: member.session.clone(),
+        }
+    }
+}
 
 impl Members {
     /// Takes a member in.
     pub fn add(&mut self, join: &Join) {
         let member = Member {
             id: join.key.member,
-            hub: join.hub.clone(),
-            conn: join.conn,
+            home: join.home.clone(),
             index: join.key.index,
             session: join.session.clone(),
             name: join.name.clone(),
@@ -69,23 +98,27 @@ impl Members {
             gauge: join.gauge.clone(),
             out: join.out.clone(),
             frames: None,
+            leased: Vec::new(),
         };
-        match self.0.binary_search_by_key(&member.id, |known| known.id) {
-            Ok(index) => self.0[index] = member,
-            Err(index) => self.0.insert(index, member),
+        match self.known.binary_search_by_key(&member.id, |known| known.id) {
+            Ok(index) => self.known[index] = member,
+            Err(index) => {
+                self.moves.push(Move::of(&member, Way::Joined));
+                self.known.insert(index, member);
+            }
         }
     }
 
     /// A member.
     pub fn get(&self, id: MemberId) -> Option<&Member> {
-        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
-        self.0.get(index)
+        let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
+        self.known.get(index)
     }
 
     /// A member.
     pub fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
-        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
-        self.0.get_mut(index)
+        let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
+        self.known.get_mut(index)
     }
 
     /// The member of a shared group whose place a newer one of its name takes; one that has retired keeps what it
@@ -93,35 +126,46 @@ impl Members {
     pub fn replaced_by(&self, join: &Join, retired: &[MemberId]) -> Option<MemberId> {
         let name = join.name.as_ref()?;
         let stays = |known: &&Member| !retired.contains(&known.id);
-        let is_former = |known: &Member| known.name.as_ref() == Some(name);
-        let former = self.0.iter().filter(stays).find(|known| is_former(known))?;
-        let is_refused = join.exclusive == Exclusive::Yes && self.0.iter().filter(stays).count() > 1;
+        // A session that takes the name of a webhook is another member.
+        let is_former = |known: &Member| {
+            known.name.as_ref() == Some(name) && known.home.is_webhook() == join.home.is_webhook()
+        };
+        let former = self.known.iter().filter(stays).find(|known| is_former(known))?;
+        let is_refused = join.exclusive == Exclusive::Yes && self.known.iter().filter(stays).count() > 1;
         (!is_refused).then_some(former.id)
     }
 
     /// Forgets a member.
     pub fn remove(&mut self, id: MemberId) -> Option<Member> {
-        let index = self.0.binary_search_by_key(&id, |known| known.id).ok()?;
-        Some(self.0.remove(index))
+        let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
+        let member = self.known.remove(index);
+        self.moves.push(Move::of(&member, Way::Left));
+        Some(member)
     }
 
     /// Forgets those that `stays` does not keep.
-    pub fn retain(&mut self, stays: impl FnMut(&Member) -> bool) {
-        self.0.retain(stays);
+    pub fn retain(&mut self, mut stays: impl FnMut(&Member) -> bool) {
+        let gone = self.known.extract_if(.., |known| !stays(known));
+        self.moves.extend(gone.map(|member| Move::of(&member, Way::Left)));
+    }
+
+    /// Who came and went since this was last asked.
+    pub fn take_moves(&mut self) -> Vec<Move> {
+        std::mem::take(&mut self.moves)
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.0.iter()
+        self.known.iter()
     }
 
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        self.0.iter_mut()
+        self.known.iter_mut()
     }
 }

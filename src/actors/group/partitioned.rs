@@ -82,7 +82,10 @@ impl GroupActor {
                 Event::Positioned { partition, offset } => {
                     self.entries.push(&Entry::Position { partition, offset });
                 }
-                Event::Generation(generation) => self.entries.push(&Entry::Generation(generation)),
+                Event::Generation(generation) => {
+                    self.entries.push(&Entry::Generation(generation));
+                    self.rebalanced = Some(generation);
+                }
                 Event::Assigned {
                     member,
                     generation,

@@ -4,11 +4,34 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use actix::{Addr, Message};
 use bytes::Bytes;
-use callboard_core::group::Generation;
+use callboard_core::group::{Generation, MemberId};
 use callboard_protocol::{ErrorCode, FrameId, Offset, PartitionId, error::Refusal};
 
 use super::handle::GroupRef;
-use crate::actors::{append::ConnId, hub::HubActor};
+use crate::actors::{
+    append::ConnId,
+    hub::HubActor,
+    webhook::{
+        WebhookActor,
+        mailbox::{GroupSays, LeasedRecord},
+    },
+};
+
+/// Where a member is told what happens.
+#[derive(Clone)]
+pub enum Home {
+    /// A session, on the thread of its hub.
+    Session(Addr<HubActor>, ConnId),
+    /// An HTTP endpoint.
+    Webhook(Addr<WebhookActor>),
+}
+
+impl Home {
+    /// Whether an HTTP endpoint lives there.
+    pub fn is_webhook(&self) -> bool {
+        matches!(self, Self::Webhook(_))
+    }
+}
 
 /// News for sessions of one thread, in order.
 #[derive(Message)]
@@ -39,6 +62,8 @@ pub enum Whats {
     Revoked(Generation, Vec<PartitionId>, u64),
     /// Records, as finished bytes.
     Deliver(Bytes),
+    /// Records as they are kept, for a webhook.
+    Leased(Vec<LeasedRecord>),
     /// Its requests are answered.
     Settled(SettledRequests),
     /// It is out: a newer member of its name took its place.
@@ -88,6 +113,15 @@ impl GroupReceipt {
             to: Some(to),
             bytes,
             ids,
+        }
+    }
+
+    /// One that nobody waits for: a webhook takes no answers.
+    pub fn nobody() -> Self {
+        Self {
+            to: None,
+            bytes: 0,
+            ids: Vec::new(),
         }
     }
 
@@ -162,23 +196,40 @@ pub fn ended(reason: &str) -> Refusal {
     }
 }
 
-/// News of one turn, by hub.
+/// News of one turn, by hub, and for webhooks.
 #[derive(Default)]
-pub struct Outgoing(Vec<(Addr<HubActor>, Vec<News>)>);
+pub struct Outgoing {
+    hubs: Vec<(Addr<HubActor>, Vec<News>)>,
+    webhooks: Vec<(Addr<WebhookActor>, GroupSays)>,
+}
 
 impl Outgoing {
+    /// Adds news for a member, wherever it lives; `index` says which of its session's memberships it is.
+    pub fn tell(&mut self, home: &Home, (member, index): (MemberId, u32), what: Whats) {
+        match home {
+            Home::Session(hub, conn) => {
+                let conn = *conn;
+                self.push(hub, News { conn, index, what });
+            }
+            Home::Webhook(addr) => self.webhooks.push((addr.clone(), GroupSays { member, what })),
+        }
+    }
+
     /// Adds news for a member of a hub's thread.
     pub fn push(&mut self, hub: &Addr<HubActor>, news: News) {
-        match self.0.iter_mut().find(|(known, _)| known == hub) {
+        match self.hubs.iter_mut().find(|(known, _)| known == hub) {
             Some((_, list)) => list.push(news),
-            None => self.0.push((hub.clone(), vec![news])),
+            None => self.hubs.push((hub.clone(), vec![news])),
         }
     }
 
     /// Sends everything. What a member is sent is bounded by its credit and its [`super::handle::Gauge`].
     pub fn send(&mut self) {
-        for (hub, news) in self.0.drain(..) {
+        for (hub, news) in self.hubs.drain(..) {
             hub.do_send(GroupNews(news));
+        }
+        for (webhook, says) in self.webhooks.drain(..) {
+            webhook.do_send(says);
         }
     }
 }

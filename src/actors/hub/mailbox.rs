@@ -12,6 +12,7 @@ use crate::actors::{
     directory::{PartitionRef, Topic},
     gateway::{CountSessions, Disconnect, Goodbye, ListSessions, SessionInfo},
     group::receipt::{GroupEnded, GroupNews, GroupRestarted},
+    notice::GiveNotice,
     told::HearTold,
     wire::Format,
 };
@@ -112,6 +113,17 @@ impl Handler<SendAnswers> for HubActor {
 
     fn handle(&mut self, _: SendAnswers, _: &mut Self::Context) {
         self.0.send_answers();
+    }
+}
+
+impl Handler<GiveNotice> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, GiveNotice { conn, bytes }: GiveNotice, _: &mut Self::Context) {
+        if let Some(conn) = self.0.conn(conn) {
+            conn.push(bytes);
+            self.0.close_if_settled(&conn);
+        }
     }
 }
 

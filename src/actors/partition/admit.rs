@@ -2,13 +2,13 @@
 
 use std::{
     sync::{Arc, MutexGuard},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use callboard_core::{
     partition::{Admission, AdmitLimits, Outcome, Outcomes},
     record::Batch,
-    topic::{Durability as TopicDurability, WhenFull},
+    topic::WhenFull,
 };
 use callboard_protocol::{
     ErrorCode, Offset,
@@ -24,18 +24,19 @@ use crate::{
         clock,
         directory::Topic,
         hub::Settle,
+        notice::NoticeTo,
         waiting::{Held, Until},
     },
-    store::{Durability, Submission, Submitted},
+    store::{Submission, Submitted},
 };
 
 /// A topic whose records are counted, as it is now.
-struct Counted(Option<Arc<Topic>>);
+pub(super) struct Counted(Option<Arc<Topic>>);
 
 impl Counted {
     /// Keeps the other partitions from admitting records until this one has counted its own, so that together
     /// they never admit more than fits.
-    fn lock(&self) -> Option<MutexGuard<'_, ()>> {
+    pub(super) fn lock(&self) -> Option<MutexGuard<'_, ()>> {
         self.0.as_ref().map(|topic| topic.lock_room())
     }
 }
@@ -46,17 +47,17 @@ impl PartitionActor {
             return self.settle(append.receipt, Settlement::Refused(deleted()));
         }
         if self.state.is_none() {
-            let refusal = Refusal::new(ErrorCode::StorageFailed, "the partition could not be opened yet");
-            return self.settle(append.receipt, Settlement::Refused(refusal));
+            return self.settle(append.receipt, Settlement::Refused(not_open()));
         }
-        if append.keep == Keep::Transient {
-            return self.pass_on(append.draft, append.receipt);
+        let Some(append) = self.hold_back(append) else {
+            return;
+        };
+        match append.keep {
+            Keep::Stored => {}
+            Keep::Transient => return self.pass_on(append.draft, append.receipt),
+            Keep::Scheduled => return self.schedule(append),
         }
-        // One that is too far away to be said is none.
-        let deadline = append
-            .asked
-            .timeout_ms
-            .and_then(|timeout_ms| Instant::now().checked_add(Duration::from_millis(timeout_ms)));
+        let deadline = super::hold::deadline_of(append.asked);
         if self.waits_when_full() {
             self.wait_for_room(append, deadline);
             self.fill_room();
@@ -72,7 +73,7 @@ impl PartitionActor {
     }
 
     /// The topic, if its records are counted.
-    fn counted(&self) -> Counted {
+    pub(super) fn counted(&self) -> Counted {
         let topic = self.topic.records_max.and_then(|_| {
             let topic = self.shared.directory.get(self.part.topic.as_str())?;
             (topic.id == self.part.key.topic).then_some(topic)
@@ -127,7 +128,7 @@ impl PartitionActor {
 
     /// Admits what waits, as far as there is room.
     pub(super) fn fill_room(&mut self) {
-        if self.state.is_none() || self.closed {
+        if self.state.is_none() || self.closed || !self.may_submit() {
             return;
         }
         while !self.room.is_empty() {
@@ -165,7 +166,7 @@ impl PartitionActor {
     }
 
     /// How many records fit; called while the topic's room is locked.
-    fn room_left(&self, counted: &Counted) -> u64 {
+    pub(super) fn room_left(&self, counted: &Counted) -> u64 {
         match self.topic.records_max {
             None => u64::MAX,
             Some(records_max) => records_max.saturating_sub(self.kept(counted)),
@@ -183,7 +184,7 @@ impl PartitionActor {
         }
     }
 
-    fn limits(&self, counted: &Counted) -> AdmitLimits {
+    pub(super) fn limits(&self, counted: &Counted) -> AdmitLimits {
         let records_max = self.topic.records_max;
         AdmitLimits {
             dedup_window_ms: self.topic.dedup_window_ms,
@@ -204,7 +205,9 @@ impl PartitionActor {
             draft,
             asked,
             keep: _,
+            dues: _,
             receipt,
+            notices,
         } = append;
         let limits = self.limits(counted);
         let until = asked.until();
@@ -218,6 +221,8 @@ impl PartitionActor {
             self.part.set_given(state.next_offset());
         }
         drop(room);
+        let base = batch.as_ref().map_or(Offset::ZERO, |batch| batch.base_offset);
+        self.keep_notices(notices, base, &outcomes);
         let Some(batch) = batch.map(Arc::new) else {
             return self.without_batch(outcomes, receipt);
         };
@@ -226,6 +231,7 @@ impl PartitionActor {
             batch: Some(batch),
             outcomes,
             receipt,
+            after: None,
         };
         if let Some(until) = until {
             self.let_wait(&mut inflight, (until, deadline), &sizes);
@@ -233,10 +239,31 @@ impl PartitionActor {
         self.submit(inflight, asked.ack);
     }
 
+    /// Keeps the notices for records that have an offset, of which the first that is stored has `base`.
+    pub(super) fn keep_notices(
+        &mut self,
+        notices: Vec<(usize, NoticeTo)>,
+        base: Offset,
+        outcomes: &Outcomes,
+    ) {
+        for (index, to) in notices {
+            let offset = match outcomes {
+                Outcomes::AllStored => Some(base.plus(index as u64)),
+                Outcomes::Each(outcomes) => match outcomes.get(index) {
+                    Some(Outcome::Stored(offset) | Outcome::Duplicate(offset)) => Some(*offset),
+                    Some(Outcome::Refused(_)) | None => None,
+                },
+            };
+            if let Some(offset) = offset {
+                self.notices.add(offset, to);
+            }
+        }
+    }
+
     /// Lets the publishers of the records that get stored wait for more than that, each for itself; what is
     /// left of the append is answered as any other. Before the store has the records, and so before anybody
     /// can see one of them.
-    fn let_wait(
+    pub(super) fn let_wait(
         &mut self,
         inflight: &mut Inflight,
         (until, deadline): (Until, Option<Instant>),
@@ -277,7 +304,7 @@ impl PartitionActor {
         }
     }
 
-    fn submit(&mut self, mut inflight: Inflight, ack: Ack) {
+    pub(super) fn submit(&mut self, mut inflight: Inflight, ack: Ack) {
         let Some(batch) = inflight.batch.clone() else {
             return;
         };
@@ -285,11 +312,7 @@ impl PartitionActor {
             key: self.part.key,
             incarnation: self.incarnation,
             batch: batch.clone(),
-            durability: match self.topic.durability {
-                TopicDurability::Memory => Durability::Memory,
-                TopicDurability::Os => Durability::Os,
-                TopicDurability::Fsync => Durability::Fsync,
-            },
+            durability: self.topic.durability.into(),
         });
         match submitted {
             Ok(Submitted::Committed) => {
@@ -328,7 +351,7 @@ impl PartitionActor {
     }
 
     /// Nothing to store: refusals are answered now, repeats when what they repeat is durable.
-    fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
+    pub(super) fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
         let visible = self.visible();
         let until = match &outcomes {
             Outcomes::AllStored => visible,
@@ -346,9 +369,15 @@ impl PartitionActor {
             batch: None,
             outcomes,
             receipt,
+            after: None,
         });
         self.commit(visible);
     }
+}
+
+/// What a publisher is told while the store has not opened the partition.
+pub(super) fn not_open() -> Refusal {
+    Refusal::new(ErrorCode::StorageFailed, "the partition could not be opened yet")
 }
 
 /// What the records of an admitted draft are answered with.

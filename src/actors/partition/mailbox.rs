@@ -41,8 +41,7 @@ impl Handler<Append> for PartitionActor {
 
     fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
         self.append(append);
-        self.retry_missed(ctx);
-        self.look_later(ctx);
+        self.settled_down(ctx);
     }
 }
 
@@ -62,11 +61,12 @@ impl Handler<StoreEvent> for PartitionActor {
                 next_offset,
             } if incarnation == self.incarnation => {
                 self.commit(next_offset);
-                self.retry_missed(ctx);
-                if !self.waits.is_empty() && self.shared.is_shutting_down() {
+                let somebody_waits = !self.waits.is_empty() || !self.notices.is_empty();
+                if somebody_waits && self.shared.is_shutting_down() {
                     self.end_all_waits();
                 }
-                self.look_later(ctx);
+                self.settle_schedules();
+                self.settled_down(ctx);
             }
             CommitEvent::Failed {
                 incarnation,
@@ -150,9 +150,13 @@ impl Handler<Close> for PartitionActor {
             self.settle(inflight.receipt, Settlement::Refused(deleted()));
         }
         self.end_waits(.., &deleted(), Stays::No);
+        let due = self.notices.fail(.., &deleted());
+        self.give(due);
         self.refuse_room(&deleted());
+        self.close_schedules(&deleted());
         self.closed = true;
         self.inflight.clear();
+        self.go_on();
         ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());
     }
 }
@@ -161,6 +165,8 @@ impl Handler<Sent> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, sent: Sent, _: &mut Self::Context) {
+        let due = self.notices.sent(sent);
+        self.give(due);
         let mut answers = Answers::default();
         self.waits.sent(sent, self.durability(), &mut answers);
         self.answer(answers);
@@ -171,6 +177,8 @@ impl Handler<Processed> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, processed: Processed, _: &mut Self::Context) {
+        let due = self.notices.processed(&processed);
+        self.give(due);
         let mut answers = Answers::default();
         self.waits.processed(processed, self.durability(), &mut answers);
         self.answer(answers);
@@ -181,8 +189,9 @@ impl Handler<RoomMade> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: RoomMade, ctx: &mut Self::Context) {
+        self.room_for_due();
         self.fill_room();
-        self.retry_missed(ctx);
+        self.settled_down(ctx);
     }
 }
 
@@ -201,17 +210,27 @@ impl Handler<EndWaits> for PartitionActor {
 }
 
 impl PartitionActor {
+    /// Sees to what the last message left to be done later.
+    pub(super) fn settled_down(&mut self, ctx: &mut Context<Self>) {
+        self.retry_missed(ctx);
+        self.look_later(ctx);
+        self.look_at_schedules(ctx);
+    }
+
     fn end_all_waits(&mut self) {
         let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
         // The others are answered when it is known whether they are stored.
         self.end_waits(..self.visible(), &refusal, Stays::Yes);
+        let due = self.notices.fail(.., &refusal);
+        self.give(due);
         self.refuse_room(&refusal);
     }
 
     /// Sees to it that those who wait are looked at when the first of them has waited long enough, and now and
     /// then, because a session that ends and retention that makes room tell nobody.
     fn look_later(&mut self, ctx: &mut Context<Self>) {
-        let pause = match (self.waits.is_empty(), self.room.is_empty()) {
+        let nobody_waits = self.waits.is_empty() && self.notices.is_empty();
+        let pause = match (nobody_waits, self.room.is_empty()) {
             (true, true) => return,
             (_, false) => LOOK_FOR_ROOM,
             (false, true) => LOOK,
@@ -245,6 +264,8 @@ impl PartitionActor {
         let mut answers = Answers::default();
         self.waits.expire(now, self.visible(), &mut answers);
         self.answer(answers);
+        let due = self.notices.look(now);
+        self.give(due);
         self.waits.forget_gone();
         self.give_up_room(now);
         self.fill_room();

@@ -54,6 +54,8 @@ pub struct WaitList {
     part: Arc<PartitionRef>,
     waits: BTreeMap<Offset, Wait>,
     deadlines: BTreeSet<(Instant, Offset)>,
+    /// Counted before it is known whether their records are stored.
+    expected: Vec<(Until, u64)>,
 }
 
 struct Wait {
@@ -69,6 +71,21 @@ impl WaitList {
             part,
             waits: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            expected: Vec::new(),
+        }
+    }
+
+    /// Counts publishers who will wait if their records are stored; until [`Self::unexpect`].
+    pub fn expect(&mut self, until: Until, count: u64) {
+        self.part.waits.counter(until).fetch_add(count, Ordering::AcqRel);
+        self.expected.push((until, count));
+    }
+
+    /// They wait by now, or will not.
+    pub fn unexpect(&mut self, until: Until, count: u64) {
+        if let Some(index) = self.expected.iter().position(|known| *known == (until, count)) {
+            self.expected.swap_remove(index);
+            self.part.waits.counter(until).fetch_sub(count, Ordering::AcqRel);
         }
     }
 
@@ -210,6 +227,9 @@ impl Drop for WaitList {
     fn drop(&mut self) {
         for wait in self.waits.values() {
             self.part.waits.counter(wait.until).fetch_sub(1, Ordering::AcqRel);
+        }
+        for (until, count) in self.expected.drain(..) {
+            self.part.waits.counter(until).fetch_sub(count, Ordering::AcqRel);
         }
     }
 }

@@ -6,28 +6,20 @@ use actix::prelude::*;
 use callboard_core::subscription::Overflow;
 use callboard_protocol::{
     ErrorCode, FrameId, TopicName,
-    client::{
-        self, Ack, BadFrame, ClientFrame, Credit, Declare, Fetch, From, NewRecord, Publish, Records, Request,
-        Subscribe, Target, topic_name,
-    },
+    client::{self, BadFrame, ClientFrame, Credit, Fetch, From, Request, Subscribe, Target, topic_name},
     error::Refusal,
     limits::{FRAME_BYTES_MAX, SUBSCRIPTIONS_MAX},
     name::Pattern,
-    server::{self, FollowedTopic, RecordResult, ServerFrame},
+    server::{self, FollowedTopic, ServerFrame},
 };
 
 use super::{Flow, SessionActor};
 use crate::actors::{
-    append::{Asked, Reply, Slot},
     broker::{GetTopic, Want},
-    conn::PendingPublish,
     directory::Topic,
     gateway,
-    hub::record_result,
-    intake::Placing,
     pages::{self, Starts},
     plain::{Following, pump},
-    wire::FrameBuffer,
 };
 
 /// A topic that a frame names.
@@ -70,6 +62,9 @@ impl SessionActor {
                     Request::Release(release) => self.release(id, release),
                     Request::Fetch(fetch) => self.fetch(id, fetch, ctx),
                     Request::Declare(declare) => self.declare(id, declare, ctx),
+                    Request::DeclareExchange(declare) => self.declare_exchange(id, declare, ctx),
+                    Request::Bind(bind) => self.bind(id, bind, ctx),
+                    Request::Unbind(unbind) => self.unbind(id, unbind, ctx),
                     Request::Ping => {
                         self.conn
                             .reply(|buffer| ServerFrame::Pong { id: id.as_ref() }.push(buffer));
@@ -124,107 +119,6 @@ impl SessionActor {
             session.resume(ctx);
         }));
         Found::Creating
-    }
-
-    fn publish(&mut self, id: Option<FrameId>, publish: Publish<'_>, ctx: &mut Context<Self>) -> Flow {
-        if self.hub.shared.is_shutting_down() {
-            let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-            return self.refuse(id.as_ref(), &refusal);
-        }
-        if publish.topic.starts_with('$') {
-            let refusal = Refusal::new(
-                ErrorCode::Forbidden,
-                "names that begin with $ are the broker's own",
-            );
-            return self.refuse(id.as_ref(), &refusal);
-        }
-        let mut placing = match self.placing.take() {
-            Some(known) if known.topic().name.as_str() == publish.topic && !known.topic().is_deleted() => {
-                known
-            }
-            _ => match self.topic_or_new(&publish.topic, ctx) {
-                Found::Topic(topic) => Box::new(Placing::new(topic)),
-                Found::Creating => return Flow::Again,
-                Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
-            },
-        };
-        placing.begin_frame();
-        let asked = Asked {
-            ack: publish.ack,
-            timeout_ms: publish.timeout_ms,
-        };
-        self.add_records(id, asked, publish.records, &mut placing);
-        self.placing = Some(placing);
-        if self.intake.is_large() {
-            self.send_drafts(ctx);
-            if self.conn.paused.get() {
-                return Flow::Wait;
-            }
-        }
-        Flow::Done
-    }
-
-    fn add_records(
-        &mut self,
-        id: Option<FrameId>,
-        asked: Asked,
-        records: Records<'_>,
-        placing: &mut Placing,
-    ) {
-        match records {
-            Records::One(record) => {
-                let reply = Reply {
-                    id,
-                    slot: Slot::Alone,
-                    silent: asked.ack == Ack::None,
-                };
-                if let Err(denied) = self.intake.add(placing, &record, asked, reply) {
-                    let (refusal, reply) = *denied;
-                    self.refuse(reply.id.as_ref(), &refusal);
-                }
-            }
-            Records::Many(records) => self.publish_many(id, asked, records, placing),
-        }
-    }
-
-    fn publish_many(
-        &mut self,
-        id: Option<FrameId>,
-        asked: Asked,
-        records: Vec<Result<NewRecord<'_>, Refusal>>,
-        placing: &mut Placing,
-    ) {
-        let count = records.len();
-        let pending = self.conn.pending.borrow_mut().insert(PendingPublish {
-            id,
-            topic: placing.topic().name.clone(),
-            results: vec![None; count],
-            missing: count,
-            silent: asked.ack == Ack::None,
-        });
-        let mut frames = FrameBuffer::new(self.conn.format, 0);
-        for (index, record) in records.into_iter().enumerate() {
-            let reply = Reply {
-                id: None,
-                slot: Slot::Part { pending, index },
-                silent: asked.ack == Ack::None,
-            };
-            let added = record.and_then(|record| {
-                self.intake
-                    .add(placing, &record, asked, reply)
-                    .map_err(|denied| denied.0)
-            });
-            if let Err(refusal) = added {
-                record_result(
-                    &self.conn,
-                    pending,
-                    index,
-                    RecordResult::Refused(refusal),
-                    &mut frames,
-                );
-            }
-        }
-        self.conn.push(frames.finish());
     }
 
     fn subscribe(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
@@ -499,27 +393,6 @@ impl SessionActor {
                 }),
                 Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
             }
-            session.resume(ctx);
-        }));
-        Flow::Wait
-    }
-
-    fn declare(&mut self, id: Option<FrameId>, declare: Declare, ctx: &mut Context<Self>) -> Flow {
-        let name = match topic_name(&declare.topic) {
-            Ok(name) => name,
-            Err(refusal) => return self.refuse(id.as_ref(), &refusal),
-        };
-        let want = Want::Declare {
-            config: declare.config,
-        };
-        let asked = self.hub.shared.broker().send(GetTopic { name, want });
-        ctx.spawn(asked.into_actor(self).map(move |answer, session, ctx| {
-            let answer =
-                answer.unwrap_or_else(|error| Err(Refusal::new(ErrorCode::Internal, error.to_string())));
-            match answer {
-                Ok(_) => session.ok(id.as_ref()),
-                Err(refusal) => session.refuse(id.as_ref(), &refusal),
-            };
             session.resume(ctx);
         }));
         Flow::Wait

@@ -10,8 +10,8 @@ use callboard_protocol::{Offset, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::store::{
-    Completion, Log, OpenPartition, OpenedPartition, Page, Retention, Store, StoreError, StoredTopic,
-    Submission, Submitted, TopicId, memory::MemoryStore,
+    Completion, Fact, FactChange, Log, OpenPartition, OpenedPartition, Page, Retention, Store, StoreError,
+    StoredTopic, Submission, Submitted, TopicId, memory::MemoryStore,
 };
 
 #[derive(Default)]
@@ -103,8 +103,17 @@ impl Store for ColdStore {
         let _ = sender.send(cold);
         opened
     }
+    fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.0.facts()
+    }
+    fn keep_facts(&self, changes: Vec<FactChange>) -> Completion<()> {
+        self.0.keep_facts(changes)
+    }
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         self.0.submit(submission)
+    }
+    fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError> {
+        self.0.submit_together(submissions)
     }
     fn retain(&self, now: Timestamp) {
         self.0.retain(now);

@@ -6,8 +6,8 @@ use callboard_protocol::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::store::{
-    CommitEvent, Completion, OpenPartition, OpenedPartition, PartitionKey, Store, StoreError, StoredTopic,
-    Submission, Submitted, TopicId, memory::MemoryStore,
+    CommitEvent, Completion, Fact, FactChange, OpenPartition, OpenedPartition, PartitionKey, Store,
+    StoreError, StoredTopic, Submission, Submitted, TopicId, memory::MemoryStore,
 };
 
 /// What becomes of a submission.
@@ -119,6 +119,22 @@ impl Store for FailingStore {
             ids_since,
             commits: Box::new(|_| {}),
         })
+    }
+    fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.memory.facts()
+    }
+    fn keep_facts(&self, changes: Vec<FactChange>) -> Completion<()> {
+        self.memory.keep_facts(changes)
+    }
+    fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError> {
+        match *self.mode.lock().unwrap() {
+            Mode::Store => self.memory.submit_together(submissions),
+            Mode::Refuse => Err(broken()),
+            Mode::Hold => {
+                self.held.lock().unwrap().extend(submissions);
+                Ok(Submitted::Pending)
+            }
+        }
     }
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         match *self.mode.lock().unwrap() {

@@ -1,12 +1,13 @@
-//! The topics that are kept, in a small transactional database, on a thread of its own.
+//! The topics and the facts that are kept, in a small transactional database, on a thread of its own.
 //!
-//! Topics change seldom and each change is flushed; whoever asks does not wait on its own thread, and
-//! changes that wait together share one flush. All topics are also in memory, to be looked at freely.
+//! They change seldom and each change is flushed; whoever asks does not wait on its own thread, and
+//! changes that wait together share one flush. All topics are also in memory, to be looked at freely;
+//! facts are not, because whoever keeps them knows them, and asks only when it starts.
 
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     thread::JoinHandle,
 };
 
@@ -16,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::queue::Queue;
-use crate::store::{Completion, StoreError, StoredTopic, TopicId};
+use crate::store::{Completion, Fact, FactChange, StoreError, StoredTopic, TopicId};
 
 const TOPICS: TableDefinition<u64, &str> = TableDefinition::new("topics");
+const FACTS: TableDefinition<&str, &str> = TableDefinition::new("facts");
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 /// The highest topic id ever given.
 const LAST_ID: &str = "last_topic_id";
@@ -40,11 +42,14 @@ struct Row {
 enum Change {
     Put(StoredTopic),
     Remove(TopicId),
+    Fact(FactChange),
 }
 
 enum Request {
     Create(StoredTopic, oneshot::Sender<Result<TopicId, StoreError>>),
     Change(Change, oneshot::Sender<Result<(), StoreError>>),
+    Keep(Vec<FactChange>, oneshot::Sender<Result<(), StoreError>>),
+    Facts(mpsc::Sender<Result<Vec<Fact>, StoreError>>),
     Finish(Box<dyn FnOnce() + Send>),
 }
 
@@ -132,6 +137,26 @@ impl Catalogue {
         receiver
     }
 
+    /// Keeps and forgets facts, in one transaction.
+    pub fn keep(&self, changes: Vec<FactChange>) -> Completion<()> {
+        let (sender, receiver) = oneshot::channel();
+        if let Err(Request::Keep(_, sender)) = self.queue.push(Request::Keep(changes, sender)) {
+            let _ = sender.send(Err(StoreError::ShuttingDown));
+        }
+        receiver
+    }
+
+    /// All facts, after every change that was asked before.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`], [`StoreError::ShuttingDown`].
+    pub fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        let (sender, receiver) = mpsc::channel();
+        // A queue that refuses drops the sender, and the wait below ends.
+        let _ = self.queue.push(Request::Facts(sender));
+        receiver.recv().unwrap_or(Err(StoreError::ShuttingDown))
+    }
+
     /// Closes the database after everything that was asked before, and calls.
     pub fn finish(&self, then: Box<dyn FnOnce() + Send>) {
         if let Err(Request::Finish(then)) = self.queue.push_last(Request::Finish(then)) {
@@ -157,6 +182,13 @@ impl Server {
             for request in requests.drain(..) {
                 match request {
                     Request::Finish(finished) => then = Some(finished),
+                    Request::Facts(sender) => {
+                        self.serve(std::mem::take(&mut group));
+                        let facts = read_facts(&self.database);
+                        // A sender that refuses has nobody waiting.
+                        let _ =
+                            sender.send(facts.map_err(|error| database_error("read", &self.path, *error)));
+                    }
                     request => group.push(request),
                 }
             }
@@ -197,6 +229,7 @@ impl Server {
                             .map(|known| *known = topic.clone())
                             .is_some(),
                         Change::Remove(id) => topics.remove(id).is_some(),
+                        Change::Fact(_) => true,
                     };
                     if is_known {
                         changes.push(change);
@@ -206,7 +239,13 @@ impl Server {
                         drop(sender.send(error.map_or(outcome, Err)))
                     }));
                 }
-                Request::Finish(_) => {}
+                Request::Keep(facts, sender) => {
+                    changes.extend(facts.into_iter().map(Change::Fact));
+                    answers.push(Box::new(move |error| {
+                        drop(sender.send(error.map_or(Ok(()), Err)))
+                    }));
+                }
+                Request::Facts(_) | Request::Finish(_) => {}
             }
         }
         let error = self
@@ -229,6 +268,7 @@ impl Server {
         let transaction = self.database.begin_write().map_err(boxed)?;
         {
             let mut table = transaction.open_table(TOPICS).map_err(boxed)?;
+            let mut facts = transaction.open_table(FACTS).map_err(boxed)?;
             for change in changes {
                 match change {
                     Change::Put(topic) => table
@@ -236,6 +276,16 @@ impl Server {
                         .map(drop)
                         .map_err(boxed)?,
                     Change::Remove(id) => table.remove(id.0).map(drop).map_err(boxed)?,
+                    Change::Fact(FactChange {
+                        key,
+                        value: Some(value),
+                    }) => facts
+                        .insert(key.as_str(), value.as_str())
+                        .map(drop)
+                        .map_err(boxed)?,
+                    Change::Fact(FactChange { key, value: None }) => {
+                        facts.remove(key.as_str()).map(drop).map_err(boxed)?;
+                    }
                 }
             }
             let mut numbers = transaction.open_table(NUMBERS).map_err(boxed)?;
@@ -317,6 +367,25 @@ fn read(database: &Database) -> Result<(Rows, u64, u64), Box<redb::Error>> {
         rows.push((id.value(), row.value().to_owned()));
     }
     Ok((rows, last_id, version))
+}
+
+fn read_facts(database: &Database) -> Result<Vec<Fact>, Box<redb::Error>> {
+    let transaction = database.begin_read().map_err(boxed)?;
+    let table = match transaction.open_table(FACTS) {
+        Ok(table) => table,
+        // Nobody has kept one yet.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(boxed(error)),
+    };
+    let mut facts = Vec::new();
+    for row in table.iter().map_err(boxed)? {
+        let (key, value) = row.map_err(boxed)?;
+        facts.push(Fact {
+            key: key.value().to_owned(),
+            value: value.value().to_owned(),
+        });
+    }
+    Ok(facts)
 }
 
 fn initialize(database: &Database) -> Result<(Rows, u64, u64), Box<redb::Error>> {

@@ -1,4 +1,4 @@
-//! The bytes of journal files and segments: one layout for both, version 1 (`docs/storage.md`).
+//! The bytes of journal files and segments: one layout for both, version 2 (`docs/storage.md`).
 //!
 //! Pure: encodes into buffers and reads from slices. An entry repeats its header after its body, under
 //! another magic and a checksum of its own, so that no single hurt byte hides where an entry begins and
@@ -8,8 +8,10 @@ use callboard_protocol::{Offset, PartitionId, Timestamp};
 
 use crate::store::{PartitionKey, TopicId};
 
-/// The version of the layout that this code writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the layout that this code writes.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest version that it reads: 1 has no parts of sets and nothing expired, and is otherwise the same.
+pub const FORMAT_VERSION_MIN: u32 = 1;
 /// Bytes before the first entry of a file: two equal copies of the file's header.
 pub const FILE_HEADER_BYTES: usize = 2 * FILE_HEADER_COPY_BYTES;
 /// Bytes of one copy of a file's header.
@@ -102,7 +104,7 @@ impl FileHeader {
                 continue;
             }
             let version = u32_at(copy, 8);
-            if version != FORMAT_VERSION {
+            if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&version) {
                 error = FileHeaderError::Version(version);
                 continue;
             }
@@ -131,16 +133,56 @@ fn file_header_crc(copy: &[u8]) -> u32 {
 pub enum EntryKind {
     /// The body is a batch's records.
     Records,
+    /// The same, and it counts only with the other entries of its set.
+    Part(Part),
     /// Entries before this one, of the same partition and from `base_offset` on, were refused.
     Cut,
     /// `count` offsets from `base_offset` on were hurt before they came here.
     Hurt,
 }
 
+/// Which entry of a set one is. The entries of a set stand one after another in one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its place, from 0.
+    pub index: u16,
+    /// How many the set has: 2 to [`PARTS_MAX`].
+    pub of: u16,
+}
+
+/// No set has more entries.
+pub const PARTS_MAX: u16 = 1024;
+
+const RECORDS: u32 = 1;
+const PART_BITS: u32 = 12;
+const CODE_BITS: u32 = 8;
+
+impl Part {
+    fn code(self) -> u32 {
+        u32::from(self.index) << CODE_BITS | u32::from(self.of) << (CODE_BITS + PART_BITS)
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        let mask = (1 << PART_BITS) - 1;
+        let part = Self {
+            index: (code >> CODE_BITS & mask) as u16,
+            of: (code >> (CODE_BITS + PART_BITS)) as u16,
+        };
+        (part.index < part.of && (2..=PARTS_MAX).contains(&part.of)).then_some(part)
+    }
+}
+
 impl EntryKind {
+    /// Whether the body is records.
+    #[must_use]
+    pub fn has_records(self) -> bool {
+        matches!(self, Self::Records | Self::Part(_))
+    }
+
     fn code(self) -> u32 {
         match self {
-            Self::Records => 1,
+            Self::Records => RECORDS,
+            Self::Part(part) => RECORDS | part.code(),
             Self::Cut => 2,
             Self::Hurt => 3,
         }
@@ -148,9 +190,10 @@ impl EntryKind {
 
     fn from_code(code: u32) -> Option<Self> {
         match code {
-            1 => Some(Self::Records),
+            RECORDS => Some(Self::Records),
             2 => Some(Self::Cut),
             3 => Some(Self::Hurt),
+            _ if code & ((1 << CODE_BITS) - 1) == RECORDS => Part::from_code(code).map(Self::Part),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@
 //! - the *writer* ([`writer`]) writes and flushes what was submitted, and says what is committed;
 //! - the *layer* ([`layer`]) lays committed batches down in segments and applies retention;
 //! - the *opener* reads what a partition needs when it is opened;
-//! - the *catalogue* ([`catalogue`]) keeps the topics.
+//! - the *catalogue* ([`catalogue`]) keeps the topics and the facts.
 //!
 //! A submission goes session → [`queue`] → writer → memory tail ([`partition`]) → layer ([`laying`]) →
 //! [`segment`]. [`reader`] and [`salvage`] find what is whole in files, [`recovery`] puts a journal that
@@ -39,7 +39,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use callboard_protocol::Timestamp;
+use callboard_protocol::{Offset, Timestamp};
 use tokio::sync::oneshot;
 
 pub use disk::{Disk, DiskFile, OpenMode, OsDisk};
@@ -56,9 +56,10 @@ use self::{
     writer::{Opening, Request, Writer},
 };
 use super::{
-    Completion, Hook, Log as _, OpenPartition, OpenedPartition, PartitionKey, Store, StoreError, StoredTopic,
-    Submission, Submitted, Telling, TopicId,
-    memory::{MemoryPartition, PartitionMap, completed},
+    Completion, Fact, FactChange, Hook, Log as _, OpenPartition, OpenedPartition, PartitionKey, Store,
+    StoreError, StoredTopic, Submission, Submitted, Telling, TopicId, check_set,
+    memory::{self, MemoryPartition, PartitionMap, completed},
+    no_set,
     tail::recent_ids,
 };
 
@@ -159,7 +160,12 @@ impl JournalStore {
 
     fn start(files: Arc<Files>, catalogue: Catalogue, lock: File) -> Result<Self, (Catalogue, StoreError)> {
         let replayed = replay(&files, &catalogue);
-        let (partitions, sealed, next) = match replayed {
+        let Replayed {
+            partitions,
+            sealed,
+            next,
+            cuts,
+        } = match replayed {
             Ok(replayed) => replayed,
             Err(error) => return Err((catalogue, error)),
         };
@@ -169,7 +175,7 @@ impl JournalStore {
         ));
         let queue = Arc::new(Queue::default());
         let (layer, handle) = Layer::new(files.clone(), spares.clone(), queue.clone());
-        let writer = Writer::new(files.clone(), handle.clone(), spares, next);
+        let writer = Writer::new(files.clone(), handle.clone(), spares, next, cuts);
         handle.send(Command::RemoveOthers(
             catalogue.topics().iter().map(|topic| topic.id).collect(),
         ));
@@ -244,10 +250,19 @@ fn lock(files: &Files) -> Result<File, StoreError> {
     }
 }
 
-type Replayed = (PartitionMap<Kept>, Sealed, (u64, u64));
+/// What the journal that was left comes to.
+struct Replayed {
+    /// The partitions that it has something of.
+    partitions: PartitionMap<Kept>,
+    /// The files to be laid down.
+    sealed: Sealed,
+    /// The number and the first sequence number of the next file.
+    next: (u64, u64),
+    /// What the next file must say does not count.
+    cuts: Vec<(PartitionKey, Offset)>,
+}
 
-/// Puts what the journal has back into memory tails. Returns the partitions that it has something of,
-/// the files to be laid down, and the number and first sequence number of the next file.
+/// Puts what the journal has back into memory tails.
 fn replay(files: &Arc<Files>, catalogue: &Catalogue) -> Result<Replayed, StoreError> {
     let recovered = recovery::recover(files)?;
     if recovered.hurt_records() > 0 {
@@ -273,11 +288,12 @@ fn replay(files: &Arc<Files>, catalogue: &Catalogue) -> Result<Replayed, StoreEr
         sealed.partitions.push(partition.clone());
         partitions.insert(key, Kept::OnDisk(partition));
     }
-    Ok((
+    Ok(Replayed {
         partitions,
         sealed,
-        (recovered.next_number, recovered.next_sequence),
-    ))
+        next: (recovered.next_number, recovered.next_sequence),
+        cuts: recovered.cuts,
+    })
 }
 
 impl Inner {
@@ -394,6 +410,14 @@ impl Store for JournalStore {
         receiver
     }
 
+    fn facts(&self) -> Result<Vec<Fact>, StoreError> {
+        self.inner.catalogue.facts()
+    }
+
+    fn keep_facts(&self, changes: Vec<FactChange>) -> Completion<()> {
+        self.inner.catalogue.keep(changes)
+    }
+
     fn open(&self, open: OpenPartition) -> Completion<OpenedPartition> {
         let (sender, receiver) = oneshot::channel();
         let inner = self.inner.clone();
@@ -419,6 +443,36 @@ impl Store for JournalStore {
             return Err(StoreError::Closed);
         }
         match self.inner.writer.push(Request::Submit(partition, submission)) {
+            Ok(()) => Ok(Submitted::Pending),
+            Err(_) => Err(StoreError::ShuttingDown),
+        }
+    }
+
+    fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError> {
+        if self.inner.is_shut_down.load(Ordering::Acquire) {
+            return Err(StoreError::ShuttingDown);
+        }
+        check_set(&submissions)?;
+        let (mut in_memory, mut on_disk) = (Vec::new(), Vec::new());
+        for submission in submissions {
+            match self.inner.kept(submission.key) {
+                Some(Kept::OnDisk(partition)) => {
+                    if partition.is_closed() || submission.incarnation.0 < partition.incarnation() {
+                        return Err(StoreError::Closed);
+                    }
+                    on_disk.push((partition, submission));
+                }
+                Some(Kept::InMemory(partition)) => in_memory.push((partition, submission)),
+                None => return Err(StoreError::Closed),
+            }
+        }
+        if on_disk.is_empty() {
+            return memory::submit_together(in_memory);
+        }
+        if !in_memory.is_empty() {
+            return Err(no_set("some of them are kept in memory only".to_owned()));
+        }
+        match self.inner.writer.push(Request::Together(on_disk)) {
             Ok(()) => Ok(Submitted::Pending),
             Err(_) => Err(StoreError::ShuttingDown),
         }

@@ -9,8 +9,8 @@ use callboard_core::record;
 
 use super::{
     format::{
-        ALIGNMENT, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FILE_HEADER_BYTES, FileHeader,
-        FileHeaderError, FileKind, Side, claimed_id,
+        ALIGNMENT, ENTRY_HEADER_BYTES, EntryHeader, FILE_HEADER_BYTES, FileHeader, FileHeaderError, FileKind,
+        Side, claimed_id,
     },
     salvage::salvage,
 };
@@ -58,7 +58,7 @@ impl Found {
     /// Whether every record is whole.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.header.kind != EntryKind::Records
+        !self.header.kind.has_records()
             || (self.pieces.len() == 1 && self.pieces[0].count == self.header.count)
     }
 }
@@ -153,7 +153,7 @@ fn next_entry(
 }
 
 fn pieces(bytes: &[u8], start: usize, header: &EntryHeader) -> Vec<Piece> {
-    if header.kind != EntryKind::Records {
+    if !header.kind.has_records() {
         return Vec::new();
     }
     let body_start = start + ENTRY_HEADER_BYTES;

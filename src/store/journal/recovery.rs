@@ -12,7 +12,7 @@ use callboard_protocol::Offset;
 use super::{
     disk::{OpenMode, io_error, numbered_files, read_up_to},
     files::Files,
-    format::{EntryKind, FORMAT_VERSION, FileHeaderError},
+    format::{EntryKind, FORMAT_VERSION, FileHeaderError, Part},
     reader::{Ending, Found, scan},
     segment::batches_of,
 };
@@ -25,10 +25,56 @@ pub struct Recovered {
     pub numbers: Vec<u64>,
     /// Consecutive batches of each partition; hurt offsets are stood for.
     pub partitions: HashMap<PartitionKey, Vec<Batch>>,
+    /// What was torn and does not count. The next file has to say so, because what comes after it would make
+    /// it look hurt.
+    pub cuts: Vec<(PartitionKey, Offset)>,
     /// The number of the next file.
     pub next_number: u64,
     /// The next sequence number.
     pub next_sequence: u64,
+    sets: Sets,
+}
+
+/// The sets whose entries count so far: if one of them was refused, all were.
+#[derive(Debug, Default)]
+struct Sets {
+    /// For each partition its entries that are parts of sets, in the order of their offsets: where they begin, and of
+    /// which set.
+    parts: HashMap<PartitionKey, Vec<(Offset, usize)>>,
+    /// The parts of each set.
+    sets: Vec<Vec<(PartitionKey, Offset)>>,
+}
+
+impl Sets {
+    fn add(&mut self, set: &[(Found, Bytes)]) {
+        let number = self.sets.len();
+        let parts = set
+            .iter()
+            .map(|(found, _)| (found.header.key, found.header.base_offset));
+        let parts: Vec<_> = parts.collect();
+        for (key, base) in &parts {
+            self.parts.entry(*key).or_default().push((*base, number));
+        }
+        self.sets.push(parts);
+    }
+
+    /// Forgets the parts of a partition from `from` on; returns the other parts of their sets.
+    fn cut(&mut self, key: PartitionKey, from: Offset) -> Vec<(PartitionKey, Offset)> {
+        let Some(parts) = self.parts.get_mut(&key) else {
+            return Vec::new();
+        };
+        let kept = parts.partition_point(|(base, _)| *base < from);
+        let gone: Vec<_> = parts.drain(kept..).collect();
+        let mut others = Vec::new();
+        for (_, set) in gone {
+            let is_left = |(other, base): &(PartitionKey, Offset)| {
+                let parts = self.parts.get(other);
+                parts.is_some_and(|parts| parts.contains(&(*base, set)))
+            };
+            others.extend(std::mem::take(&mut self.sets[set]).into_iter().filter(is_left));
+        }
+        others
+    }
 }
 
 /// Reads the journal's files.
@@ -65,8 +111,8 @@ pub fn recover(files: &Files) -> Result<Recovered, StoreError> {
 #[derive(Debug, Default)]
 pub struct Replay {
     recovered: Recovered,
-    /// The entry that is the last one so far, with its file.
-    held: Option<(Found, Bytes)>,
+    /// The entry that is the last one so far, or those of a set, each with its file.
+    held: Vec<(Found, Bytes)>,
 }
 
 impl Replay {
@@ -77,38 +123,99 @@ impl Replay {
     pub fn feed(&mut self, bytes: &Bytes) -> Result<(), FileHeaderError> {
         let scan = scan(bytes);
         for found in scan.entries {
-            if let Some((former, bytes)) = self.held.replace((found, bytes.clone())) {
-                self.recovered.apply(&former, &bytes);
+            if !self.goes_on_with(&found) {
+                self.apply_held();
             }
+            self.held.push((found, bytes.clone()));
         }
         scan.header.map(drop)
     }
 
+    /// Whether the entry is of the set that is held.
+    fn goes_on_with(&self, found: &Found) -> bool {
+        let Some((last, _)) = self.held.last() else {
+            return false;
+        };
+        let (EntryKind::Part(last_part), EntryKind::Part(part)) = (last.header.kind, found.header.kind)
+        else {
+            return false;
+        };
+        let begin = |found: &Found, part: Part| found.header.sequence.checked_sub(u64::from(part.index));
+        last.header.id == found.header.id
+            && last_part.of == part.of
+            && last_part.index < part.index
+            && begin(last, last_part) == begin(found, part)
+    }
+
+    /// Takes what is held and is not the last: it was once written to its end.
+    fn apply_held(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        for (found, bytes) in &held {
+            self.recovered.apply(found, bytes);
+        }
+        if held.len() > 1 {
+            self.recovered.sets.add(&held);
+        }
+    }
+
     /// What all files together say.
     ///
-    /// Only the very last entry can be torn: then what it has of whole records is kept, and the rest was
-    /// never acknowledged. A hurt entry before a whole one is not torn.
+    /// Only the very last entry, or a set at the very end, can be torn. Of an entry the whole records that it has are kept
+    /// then, of a set nothing; the rest was never acknowledged. What is hurt before a whole entry is not torn.
     pub fn finish(mut self) -> Recovered {
-        if let Some((mut last, bytes)) = self.held {
-            if last.ending == Ending::Missing && !last.is_whole() {
+        if let Some((last, _)) = self.held.last_mut() {
+            if matches!(last.header.kind, EntryKind::Part(_)) {
+                self.drop_torn_set();
+            } else if is_torn(last) {
                 last.pieces.retain(|piece| piece.index == 0);
                 last.header.count = last.pieces.first().map_or(0, |piece| piece.count);
+                let cut = (last.header.key, last.header.next_offset());
+                self.recovered.cuts.push(cut);
             }
-            self.recovered.apply(&last, &bytes);
         }
+        self.apply_held();
         self.recovered.next_sequence = self.recovered.next_sequence.max(1);
         self.recovered
     }
+
+    fn drop_torn_set(&mut self) {
+        if is_complete(&self.held) {
+            return;
+        }
+        for (found, _) in std::mem::take(&mut self.held) {
+            self.recovered.note(&found);
+            let cut = (found.header.key, found.header.base_offset);
+            self.recovered.cuts.push(cut);
+        }
+    }
+}
+
+/// Whether the entry may not have been written to its end.
+fn is_torn(found: &Found) -> bool {
+    found.ending == Ending::Missing && !found.is_whole()
+}
+
+/// Whether every entry of the set is there and was written to its end.
+fn is_complete(set: &[(Found, Bytes)]) -> bool {
+    let is_there = |(found, _): &(Found, Bytes)| match found.header.kind {
+        EntryKind::Part(part) => usize::from(part.of) == set.len() && !is_torn(found),
+        _ => false,
+    };
+    set.iter().all(is_there)
 }
 
 impl Recovered {
+    fn note(&mut self, found: &Found) {
+        self.next_sequence = self.next_sequence.max(found.header.sequence.saturating_add(1));
+    }
+
     /// Takes the next entry in the order of sequence numbers.
     fn apply(&mut self, found: &Found, bytes: &Bytes) {
+        self.note(found);
         let header = &found.header;
-        self.next_sequence = self.next_sequence.max(header.sequence.saturating_add(1));
-        let batches = self.partitions.entry(header.key).or_default();
         // What a later entry says again, or cuts, was refused the first time.
-        cut(batches, header.base_offset);
+        self.cut(header.key, header.base_offset);
+        let batches = self.partitions.entry(header.key).or_default();
         if header.kind == EntryKind::Cut || header.count == 0 {
             return;
         }
@@ -119,6 +226,18 @@ impl Recovered {
             records: Bytes::copy_from_slice(&batch.records),
             ..batch
         }));
+    }
+
+    /// Removes what a partition has from `from` on, and the sets that had a part there: a set is refused as
+    /// a whole, also where a crash left only one of the cuts that said so.
+    fn cut(&mut self, key: PartitionKey, from: Offset) {
+        let mut cuts = vec![(key, from)];
+        while let Some((key, from)) = cuts.pop() {
+            if let Some(batches) = self.partitions.get_mut(&key) {
+                cut(batches, from);
+            }
+            cuts.extend(self.sets.cut(key, from));
+        }
     }
 
     /// How many records were found hurt.

@@ -11,7 +11,7 @@ use callboard_protocol::{Offset, Timestamp};
 
 use super::{
     files::Files,
-    format::{EntryHeader, EntryKind},
+    format::{EntryHeader, EntryKind, Part},
     journal_file::{JournalFile, Spares},
     layer::{Command, LayerHandle, Sealed},
     partition::Partition,
@@ -31,6 +31,8 @@ const IDLE_GROUP_MAX: usize = 64;
 pub enum Request {
     /// Keep a batch.
     Submit(Arc<Partition>, Submission),
+    /// Keep all of these batches or none: at most one a partition.
+    Together(Vec<(Arc<Partition>, Submission)>),
     /// Settle what came before and let a new incarnation submit.
     Open(Opening),
     /// Close the journal's file, so that it is laid down.
@@ -158,12 +160,14 @@ enum Next {
 }
 
 impl Writer {
-    /// A writer whose first file has `number` and whose first entry has `sequence`.
+    /// A writer whose first file has `number` and whose first entry has `sequence`; `cuts` is what earlier
+    /// files hold and does not count.
     pub fn new(
         files: Arc<Files>,
         layer: LayerHandle,
         spares: Arc<Spares>,
         (number, sequence): (u64, u64),
+        cuts: Vec<(PartitionKey, Offset)>,
     ) -> Self {
         Self {
             files,
@@ -179,7 +183,7 @@ impl Writer {
             stage: Stage::Idle,
             device: Device::Accepting,
             dirty: Vec::new(),
-            cuts: Vec::new(),
+            cuts,
         }
     }
 
@@ -201,10 +205,17 @@ impl Writer {
     }
 
     fn serve(&mut self, request: Request) -> Next {
-        if let Request::Submit(partition, submission) = request {
-            self.admit(&partition, submission);
-            return Next::Continue;
-        }
+        let request = match request {
+            Request::Submit(partition, submission) => {
+                self.admit(&partition, submission);
+                return Next::Continue;
+            }
+            Request::Together(set) => {
+                self.admit_set(&set);
+                return Next::Continue;
+            }
+            other => other,
+        };
         self.finish_group();
         match request {
             Request::Open(opening) => open(opening),
@@ -219,7 +230,7 @@ impl Writer {
                 return Next::Stop;
             }
             Request::Abandon => return Next::Stop,
-            Request::Submit(..) => {}
+            Request::Submit(..) | Request::Together(_) => {}
         }
         Next::Continue
     }
@@ -231,39 +242,93 @@ impl Writer {
         if submission.incarnation != slot.incarnation {
             return;
         }
-        let batch = submission.batch;
-        let is_next = batch.base_offset == slot.next_offset;
-        if partition.is_closed() || !is_next || is_unfit(&batch) {
-            if slot.state == SlotState::Accepting && slot.group.is_empty() {
-                let error = if partition.is_closed() {
-                    StoreError::Closed
-                } else {
-                    out_of_order(&batch, &slot)
-                };
-                slot.refuse(partition.next_offset(), &error);
-            } else if slot.state == SlotState::Accepting {
-                // What is in the group is settled first, so that the refusal names the right offset.
-                drop(slot);
-                self.finish_group();
-                let mut slot = partition.slot();
-                if slot.state == SlotState::Accepting {
-                    let error = out_of_order(&batch, &slot);
-                    slot.refuse(partition.next_offset(), &error);
-                }
-            }
+        if let Err(error) = check(partition, &slot, &submission.batch) {
+            drop(slot);
+            self.refuse_now(partition, &error);
             return;
         }
+        self.wanted = self.wanted.max(submission.durability);
+        self.take(
+            partition,
+            &mut slot,
+            (submission.batch, submission.durability),
+            None,
+        );
+    }
+
+    /// Takes all of a set into the group, or nothing of it.
+    fn admit_set(&mut self, set: &[(Arc<Partition>, Submission)]) {
+        let refused = set.iter().find_map(|(partition, submission)| {
+            let slot = partition.slot();
+            if submission.incarnation != slot.incarnation {
+                return Some(StoreError::Closed);
+            }
+            check(partition, &slot, &submission.batch).err()
+        });
+        if let Some(error) = refused {
+            self.refuse_set(set, &error);
+            return;
+        }
+        // Nothing of it is committed before all of it is as durable as the most durable part.
+        let wanted = set.iter().map(|(_, submission)| submission.durability).max();
+        let wanted = wanted.unwrap_or(Durability::Memory);
+        self.wanted = self.wanted.max(wanted);
+        let of = set.len() as u16;
+        for (index, (partition, submission)) in set.iter().enumerate() {
+            let index = index as u16;
+            let part = (of > 1).then_some(Part { index, of });
+            let mut slot = partition.slot();
+            self.take(partition, &mut slot, (submission.batch.clone(), wanted), part);
+        }
+    }
+
+    /// Refuses a set of which one can not be taken, and tells the partitions that still wait for a word.
+    fn refuse_set(&mut self, set: &[(Arc<Partition>, Submission)], error: &StoreError) {
+        for (partition, submission) in set {
+            let mut slot = partition.slot();
+            if submission.incarnation != slot.incarnation {
+                continue;
+            }
+            if submission.batch.base_offset == slot.next_offset {
+                // It has heard of an earlier refusal and goes on from there, so it is told of this one, too.
+                slot.state = SlotState::Accepting;
+            }
+            drop(slot);
+            self.refuse_now(partition, error);
+        }
+    }
+
+    /// Tells a partition that what it submitted last can not be taken, unless it was told of something
+    /// that comes before it.
+    fn refuse_now(&mut self, partition: &Arc<Partition>, error: &StoreError) {
+        // What is in the group is settled first, so that the refusal names the right offset.
+        if !partition.slot().group.is_empty() {
+            self.finish_group();
+        }
+        let mut slot = partition.slot();
+        if slot.state == SlotState::Accepting {
+            slot.refuse(partition.next_offset(), error);
+        }
+    }
+
+    /// Takes a batch that was checked into the group.
+    fn take(
+        &mut self,
+        partition: &Arc<Partition>,
+        slot: &mut Slot,
+        (batch, durability): (Arc<Batch>, Durability),
+        part: Option<Part>,
+    ) {
         slot.state = SlotState::Accepting;
         if slot.group.is_empty() {
             self.touched.push(partition.clone());
         }
         slot.next_offset = batch.next_offset();
-        self.wanted = self.wanted.max(submission.durability);
-        self.encode(partition, &mut slot, &batch);
-        slot.group.push((batch, submission.durability));
+        self.encode(partition, slot, &batch, part);
+        slot.group.push((batch, durability));
     }
 
-    fn encode(&mut self, partition: &Arc<Partition>, slot: &mut Slot, batch: &Batch) {
+    fn encode(&mut self, partition: &Arc<Partition>, slot: &mut Slot, batch: &Batch, part: Option<Part>) {
         if self.failure.is_some() {
             return;
         }
@@ -280,7 +345,7 @@ impl Writer {
             id: file.id,
             sequence: self.next_sequence,
             key: partition.key,
-            kind: EntryKind::Records,
+            kind: part.map_or(EntryKind::Records, EntryKind::Part),
             base_offset: batch.base_offset,
             timestamp: batch.timestamp,
             count: batch.count,
@@ -477,17 +542,21 @@ fn open(opening: Opening) {
     then(Ok(()));
 }
 
-/// Whether the batch can not be an entry.
-fn is_unfit(batch: &Batch) -> bool {
-    batch.count == 0 || batch.records.is_empty() || batch.records.len() > super::format::BODY_BYTES_MAX
-}
-
-fn out_of_order(batch: &Batch, slot: &Slot) -> StoreError {
-    StoreError::Io {
+/// Whether the batch can be the partition's next one; if not, why.
+fn check(partition: &Partition, slot: &Slot, batch: &Batch) -> Result<(), StoreError> {
+    if partition.is_closed() {
+        return Err(StoreError::Closed);
+    }
+    let is_unfit =
+        batch.count == 0 || batch.records.is_empty() || batch.records.len() > super::format::BODY_BYTES_MAX;
+    if batch.base_offset == slot.next_offset && !is_unfit {
+        return Ok(());
+    }
+    Err(StoreError::Io {
         operation: format!("append {} records at offset {}", batch.count, batch.base_offset),
         reason: format!("the next offset is {}", slot.next_offset),
         no_space: false,
-    }
+    })
 }
 
 /// Gives memory back that only a busy moment needed.

@@ -26,9 +26,9 @@ use crate::store::{
 const JOURNAL: &str = "journal/00000001.journal";
 
 /// What a partition holds: payloads in order, `None` for a hurt record.
-type Contents = BTreeMap<u32, Vec<Option<String>>>;
+pub type Contents = BTreeMap<u32, Vec<Option<String>>>;
 
-fn payloads(batches: &[Batch]) -> Vec<Option<String>> {
+pub fn payloads(batches: &[Batch]) -> Vec<Option<String>> {
     let mut all = Vec::new();
     for batch in batches {
         if batch.records.is_empty() {
@@ -43,7 +43,7 @@ fn payloads(batches: &[Batch]) -> Vec<Option<String>> {
     all
 }
 
-fn replayed(files: &[&Bytes]) -> Contents {
+pub fn replayed(files: &[&Bytes]) -> Contents {
     let mut replay = Replay::default();
     for file in files {
         // A lost header is found out from the entries.
@@ -91,7 +91,7 @@ fn sample(directory: &Path) -> (Bytes, Contents, TopicId) {
 }
 
 /// How many records are hurt; fails if a record is missing, or is not what it was.
-fn hurt(found: &Contents, expected: &Contents, what: &str) -> usize {
+pub fn hurt(found: &Contents, expected: &Contents, what: &str) -> usize {
     let mut hurt = 0;
     assert_eq!(
         found.keys().collect::<Vec<_>>(),
@@ -159,7 +159,7 @@ fn store_opens_with_any_flipped_bit_and_serves_the_rest() {
     }
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub fn copy_directory(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
         if entry.file_type().unwrap().is_dir() {
@@ -195,7 +195,7 @@ fn journal_cut_at_any_byte_keeps_every_whole_record_before_the_cut() {
 }
 
 /// How many of `count` records from `position` on end at or before `length`.
-fn whole_before(bytes: &Bytes, position: usize, count: u32, length: usize) -> u32 {
+pub fn whole_before(bytes: &Bytes, position: usize, count: u32, length: usize) -> u32 {
     let mut position = position;
     for index in 0..count {
         position += callboard_core::record::encoded_len(&bytes[position..]).unwrap();

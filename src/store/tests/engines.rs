@@ -7,7 +7,8 @@ use callboard_protocol::{Offset, Timestamp};
 
 use super::harness::{Owner, SMALL, batch, create, key, open, texts, topic, try_open, wait_for};
 use crate::store::{
-    Durability, GapReason, PartitionKey, Retention, Store, StoreError, Submitted, memory::MemoryStore,
+    Durability, FactChange, GapReason, PartitionKey, Retention, Store, StoreError, Submitted,
+    memory::MemoryStore,
 };
 
 /// Runs a test with a partition of each engine.
@@ -185,4 +186,88 @@ fn records_before_a_cut_go_and_none_after_it() {
         assert!(first <= Offset(100), "first {first}");
         assert_eq!(owner.read_all().len() as u64, 200 - first.0);
     });
+}
+
+fn change(key: &str, value: Option<&str>) -> FactChange {
+    FactChange {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+    }
+}
+
+fn facts(store: &dyn Store) -> Vec<(String, String)> {
+    let facts = store.facts().unwrap().into_iter();
+    facts.map(|fact| (fact.key, fact.value)).collect()
+}
+
+fn keep(store: &dyn Store, changes: Vec<FactChange>) {
+    store.keep_facts(changes).blocking_recv().unwrap().unwrap();
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    owned.collect()
+}
+
+#[test]
+fn facts_are_kept_replaced_and_forgotten() {
+    on_each(|store, _| {
+        assert_eq!(facts(store.as_ref()), []);
+        keep(
+            store.as_ref(),
+            vec![
+                change("exchange/b", Some("1")),
+                change("binding/1", Some("{}")),
+                change("exchange/a", Some("2")),
+            ],
+        );
+        assert_eq!(
+            facts(store.as_ref()),
+            pairs(&[("binding/1", "{}"), ("exchange/a", "2"), ("exchange/b", "1")])
+        );
+        // Asked without a wait between them, they happen in the order asked; the last one to speak of a key counts.
+        let first = store.keep_facts(vec![change("exchange/a", None), change("never/there", None)]);
+        let second = store.keep_facts(vec![
+            change("exchange/a", Some("3")),
+            change("exchange/b", Some("4")),
+            change("exchange/b", None),
+        ]);
+        assert_eq!(
+            facts(store.as_ref()),
+            pairs(&[("binding/1", "{}"), ("exchange/a", "3")])
+        );
+        first.blocking_recv().unwrap().unwrap();
+        second.blocking_recv().unwrap().unwrap();
+        // The journal's store is looked at twice.
+        keep(
+            store.as_ref(),
+            vec![change("binding/1", None), change("exchange/a", None)],
+        );
+    });
+}
+
+#[test]
+fn facts_survive_a_crash_and_a_shutdown() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), SMALL);
+    keep(
+        store.as_ref(),
+        vec![change("a", Some("1")), change("b", Some("2"))],
+    );
+    drop(store);
+    let store = open(directory.path(), SMALL);
+    assert_eq!(facts(store.as_ref()), pairs(&[("a", "1"), ("b", "2")]));
+    keep(store.as_ref(), vec![change("a", None), change("b", Some("3"))]);
+    super::harness::shut_down(store.clone());
+    assert!(matches!(store.facts(), Err(StoreError::ShuttingDown)));
+    let refused = store
+        .keep_facts(vec![change("c", Some("4"))])
+        .blocking_recv()
+        .unwrap();
+    assert!(matches!(refused, Err(StoreError::ShuttingDown)));
+    drop(store);
+    let store = open(directory.path(), SMALL);
+    assert_eq!(facts(store.as_ref()), pairs(&[("b", "3")]));
 }

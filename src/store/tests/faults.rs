@@ -20,18 +20,18 @@ use crate::store::{
 };
 
 /// What goes wrong.
-struct Faults {
+pub struct Faults {
     /// Bytes that files may still grow by.
-    space_bytes: AtomicI64,
-    fail_flushes: AtomicBool,
+    pub space_bytes: AtomicI64,
+    pub fail_flushes: AtomicBool,
     /// At most so many bytes are written at once.
-    write_bytes_max: AtomicUsize,
+    pub write_bytes_max: AtomicUsize,
     /// After so many changes the disk takes no more, as if the process had died there.
-    changes_left: AtomicI64,
+    pub changes_left: AtomicI64,
 }
 
 impl Faults {
-    fn none() -> Arc<Self> {
+    pub fn none() -> Arc<Self> {
         Arc::new(Self {
             space_bytes: AtomicI64::new(i64::MAX / 2),
             fail_flushes: AtomicBool::new(false),
@@ -56,7 +56,7 @@ impl Faults {
     }
 }
 
-struct FaultyDisk(Arc<Faults>);
+pub struct FaultyDisk(pub Arc<Faults>);
 
 struct FaultyFile {
     file: Box<dyn DiskFile>,

@@ -133,15 +133,20 @@ impl Owner {
         self.opened.log.as_ref()
     }
 
-    /// Submits without waiting.
-    pub fn submit(&mut self, batch: Batch, durability: Durability) -> Result<Submitted, StoreError> {
-        let next = batch.next_offset();
-        let submitted = self.store.submit(Submission {
+    /// A submission of this owner.
+    pub fn submission(&self, batch: Batch, durability: Durability) -> Submission {
+        Submission {
             key: self.key,
             incarnation: self.incarnation,
             batch: Arc::new(batch),
             durability,
-        })?;
+        }
+    }
+
+    /// Submits without waiting.
+    pub fn submit(&mut self, batch: Batch, durability: Durability) -> Result<Submitted, StoreError> {
+        let next = batch.next_offset();
+        let submitted = self.store.submit(self.submission(batch, durability))?;
         self.next = next;
         Ok(submitted)
     }

@@ -1,11 +1,11 @@
-//! The bytes of version 1: whoever changes them changes the version, and `docs/storage.md`.
+//! The bytes of version 2: whoever changes them changes the version, and `docs/storage.md`.
 
 use callboard_protocol::{Offset, PartitionId, Timestamp};
 
 use super::harness::batch;
 use crate::store::{
     PartitionKey, TopicId,
-    journal::format::{EntryHeader, EntryKind, FileHeader, FileKind},
+    journal::format::{EntryHeader, EntryKind, FileHeader, FileHeaderError, FileKind, Part, Side},
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -24,7 +24,7 @@ const KEY: PartitionKey = PartitionKey {
 };
 
 #[test]
-fn file_header_has_the_bytes_of_version_1() {
+fn file_header_has_the_bytes_of_version_2() {
     let header = FileHeader {
         kind: FileKind::Segment,
         id: 0x0123_4567_89AB_CDEF,
@@ -40,7 +40,7 @@ fn file_header_has_the_bytes_of_version_1() {
 }
 
 #[test]
-fn entry_has_the_bytes_of_version_1() {
+fn entry_has_the_bytes_of_version_2() {
     let batch = batch(Offset(42), 1000, &["{\"a\":1}", "2"]);
     let header = EntryHeader {
         id: 0x0123_4567_89AB_CDEF,
@@ -58,8 +58,83 @@ fn entry_has_the_bytes_of_version_1() {
     assert_eq!(hex(&bytes), ENTRY);
 }
 
-const FILE_HEADER: &str = "\
+fn unhex(hex: &str) -> Vec<u8> {
+    let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits
+        .chunks(2)
+        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+        .collect()
+}
+
+#[test]
+fn file_of_version_1_is_read_and_one_of_version_3_is_refused() {
+    let former = FileHeader::decode(&unhex(FILE_HEADER_1), FileKind::Segment).unwrap();
+    let now = FileHeader::decode(&unhex(FILE_HEADER), FileKind::Segment).unwrap();
+    assert_eq!(
+        (former.number, former.key, former.timestamp),
+        (now.number, now.key, now.timestamp)
+    );
+    let mut later = unhex(FILE_HEADER);
+    later[8] = 3;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&later[0..12]), &later[16..64]);
+    later[12..16].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(
+        FileHeader::decode(&later, FileKind::Segment),
+        Err(FileHeaderError::Version(3))
+    );
+}
+
+#[test]
+fn part_of_a_set_says_so_in_its_kind() {
+    let part = |index, of| EntryKind::Part(Part { index, of });
+    for (kind, code) in [
+        (EntryKind::Records, 1_u32),
+        (EntryKind::Cut, 2),
+        (EntryKind::Hurt, 3),
+        (part(0, 2), 0x0020_0001),
+        (part(1, 2), 0x0020_0101),
+        (part(1023, 1024), 0x4003_FF01),
+    ] {
+        let header = EntryHeader {
+            id: 1,
+            sequence: 7,
+            key: KEY,
+            kind,
+            base_offset: Offset(0),
+            timestamp: Timestamp(0),
+            count: 0,
+            body_bytes: 0,
+        };
+        let bytes = header.encode(Side::Header);
+        assert_eq!(bytes[52..56], code.to_le_bytes());
+        assert_eq!(EntryHeader::decode(&bytes, Side::Header, 1), Some(header));
+    }
+    for kind in [part(0, 1), part(2, 2), part(0, 1025)] {
+        let header = EntryHeader {
+            id: 1,
+            sequence: 7,
+            key: KEY,
+            kind,
+            base_offset: Offset(0),
+            timestamp: Timestamp(0),
+            count: 0,
+            body_bytes: 0,
+        };
+        assert_eq!(
+            EntryHeader::decode(&header.encode(Side::Header), Side::Header, 1),
+            None
+        );
+    }
+}
+
+const FILE_HEADER_1: &str = "\
 43425345474d4e540100000044c02c58
+efcdab89674523012a00000000000000
+07000000000000004433221100000000
+5500000000000000e803000000000000";
+
+const FILE_HEADER: &str = "\
+43425345474d4e54020000004bab73b1
 efcdab89674523012a00000000000000
 07000000000000004433221100000000
 5500000000000000e803000000000000";

@@ -8,3 +8,5 @@ mod harness;
 mod layout;
 mod life;
 mod model;
+mod sets;
+mod together;

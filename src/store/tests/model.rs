@@ -69,6 +69,21 @@ fn play(seed: u64) {
                     "seed {seed} step {step}"
                 );
             }
+            6..12 => {
+                let text = format!("{step}.together{}", "p".repeat(random.below(300) as usize));
+                let chosen: Vec<_> = (0..PARTITIONS).filter(|_| random.below(2) == 0).collect();
+                let set = chosen.iter().map(|place| {
+                    let owner = &owners[*place];
+                    let durability = [Durability::Os, Durability::Fsync][random.below(2) as usize];
+                    owner.submission(batch(owner.next, step, &[&text]), durability)
+                });
+                let set: Vec<_> = set.collect();
+                store.submit_together(set).unwrap();
+                for place in chosen {
+                    owners[place].next = owners[place].next.plus(1);
+                    model[place].push(Some(text.clone()));
+                }
+            }
             _ => {
                 let count = random.below(5) + 1;
                 let payloads: Vec<_> = (0..count)

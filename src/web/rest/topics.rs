@@ -14,6 +14,7 @@ use crate::{
     actors::{
         Shared,
         broker::Want,
+        directory::list_order,
         gateway::{self, TopicInfo},
     },
     web::problem::Problem,
@@ -43,7 +44,7 @@ pub async fn list(shared: Data<Shared>, query: Query<ListQuery>) -> HttpResponse
     let all = shared.directory.all();
     let start = match &query.next {
         None => 0,
-        Some(last) => all.partition_point(|topic| topic.name.as_str() <= last.as_str()),
+        Some(last) => all.partition_point(|topic| list_order(topic.name.as_str()) <= list_order(last)),
     };
     let page = &all[start..];
     let next = (page.len() > limit).then(|| page[limit - 1].name.to_string());

@@ -3,7 +3,7 @@
 //!
 //! [`client`] is a member that keeps what it was told; each other module is one part of the contract.
 
-mod client;
+pub mod client;
 mod commits;
 mod dead_letters;
 mod endings;

@@ -5,6 +5,7 @@
 //! export that Node calls (`xtask/wasm/run.mjs`). Seeds are fixed: a failure names its seed and comes
 //! again. A new scenario is a `pub fn` in its module and a line in the list below.
 
+pub mod exchange;
 pub mod group;
 pub mod group_log;
 pub mod lease;
@@ -13,6 +14,7 @@ pub mod pattern;
 pub mod position;
 mod random;
 pub mod record;
+pub mod schedule;
 pub mod subscription;
 pub mod time;
 pub mod topic;
@@ -46,6 +48,18 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    exchange:
+        topic_matching_agrees_with_the_naive_matcher
+        wildcards_of_exchanges_mean_what_amqp_says
+        longest_keys_are_routed
+        many_hashes_do_not_make_routing_slow
+        random_exchanges_agree_with_the_naive_ones
+        cycles_of_exchanges_are_refused_however_they_close
+        alternates_are_asked_in_turn_until_a_topic_is_reached
+        topics_reached_by_several_ways_count_once
+        keys_are_checked_by_the_kind_of_exchange
+        kept_exchanges_that_contradict_each_other_are_told_and_left_out
+        binding_ids_have_one_spelling;
     group:
         assignment_rules_hold_through_every_join_and_leave
         assignment_rules_hold_through_random_joins_and_leaves
@@ -145,6 +159,15 @@ scenarios! {
         hurt_length_near_the_address_space_is_refused
         unknown_flag_is_corrupt
         batch_from_an_offset_is_the_rest_of_it;
+    schedule:
+        random_schedules_are_delivered_once_through_crashes
+        log_that_is_mostly_done_is_moved_and_cut
+        record_is_due_at_its_time_and_not_before
+        number_that_was_forgotten_names_no_other_entry
+        message_id_is_known_while_its_record_waits_and_inside_its_window
+        schedule_entries_come_back_as_they_were_written
+        schedule_entries_are_encoded_as_documented
+        hurt_schedule_entries_are_errors_and_never_a_panic;
     subscription:
         reader_sees_every_record_once_in_order
         skipper_sees_or_is_told_of_every_record

@@ -91,6 +91,8 @@ fn random_config(random: &mut Random) -> TopicConfig {
         retry_backoff_ms: random.below(1 << 40),
         retry_backoff_ms_max: random.below(1 << 40),
         dead_letter_topic: random.chance(1, 2).then(|| "jobs.dead".to_owned()),
+        temporary: random.chance(1, 2),
+        silent_after_ms: random.chance(1, 2).then(|| 100 + random.below(1 << 40)),
     }
 }
 
@@ -121,7 +123,7 @@ pub fn configuration_takes_defaults_for_what_is_not_given() {
             r#"{"partitions":1,"durability":"fsync","retention_ms":null,"retention_bytes":null,"ttl_ms":null,"#,
             r#""dedup_window_ms":120000,"records_max":null,"when_full":"refuse","record_bytes_max":1048576,"#,
             r#""attempts_max":5,"lease_ms":30000,"retry_backoff_ms":1000,"retry_backoff_ms_max":60000,"#,
-            r#""dead_letter_topic":null}"#
+            r#""dead_letter_topic":null,"temporary":false,"silent_after_ms":null}"#
         )
     );
     assert_eq!(from("{}", &defaults), defaults);
@@ -217,7 +219,8 @@ pub fn invalid_configuration_is_refused_by_its_field() {
             ],
         ),
         ("partition", &["3"]),
-        ("temporary", &["true"]),
+        ("temporary", &["null", "1", "\"yes\""]),
+        ("silent_after_ms", &["99", "0", "\"1m\"", "9007199254740992"]),
         ("", &["1"]),
     ] {
         for value in values {

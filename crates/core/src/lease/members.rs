@@ -167,6 +167,11 @@ impl Members {
         });
     }
 
+    /// Allows a member so many records; it keeps what it has beyond that.
+    pub(super) fn set_credit(&mut self, id: MemberId, credit: u64) {
+        self.change(id, |member| member.credit = credit.min(CREDIT_MAX));
+    }
+
     /// Whether a member's outbox takes more; one that retired stays so.
     pub(super) fn set_ready(&mut self, id: MemberId, ready: bool) {
         self.change(id, |member| {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{GroupSubscribe, Request, bad, group, invalid, partition_id};
+use super::{GroupSubscribe, Request, bad, exchange, group, partition_id};
 use crate::{Epoch, Offset, PartitionId, error::Refusal, id::SAFE_INTEGER_MAX};
 
 /// Names a subscription of the session.
@@ -235,12 +235,12 @@ pub(super) fn declare<'a>(text: &str) -> Result<Request<'a>, Refusal> {
     let mut fields: serde_json::Map<String, serde_json::Value> = read(text)?;
     fields.remove("type");
     fields.remove("id");
-    if fields.contains_key("exchange") {
-        return Err(invalid("exchanges are not available in this version"));
-    }
-    let topic = match fields.remove("topic") {
-        Some(serde_json::Value::String(topic)) => topic,
-        _ => return Err(bad("declare needs a topic")),
+    let exchange = fields.remove("exchange").filter(|value| !value.is_null());
+    let topic = match (fields.remove("topic"), exchange) {
+        (Some(serde_json::Value::String(topic)), None) => topic,
+        (None | Some(serde_json::Value::Null), Some(_)) => return exchange::declare(text),
+        (_, None) => return Err(bad("declare needs a topic or an exchange")),
+        (Some(_), Some(_)) => return Err(bad("declare is of a topic or of an exchange, not of both")),
     };
     Ok(Request::Declare(Declare {
         topic,

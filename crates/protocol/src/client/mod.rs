@@ -6,20 +6,26 @@
 //! exists or an offset is in range is not known here.
 //!
 //! - [`publish`]: records and how they are read.
+//! - [`rare`]: what few records ask for: delivery later, a notice.
+//! - [`exchange`]: `declare` of an exchange, `bind` and `unbind`.
 //! - [`settle`]: `ack`, `nack` and `extend`.
 //! - [`group`]: what `subscribe` says of a group, `commit` and `release`.
 //! - [`control`]: every other frame.
 
 pub mod control;
+pub mod exchange;
 pub mod group;
 pub mod publish;
+pub mod rare;
 pub mod settle;
 
 use std::borrow::Cow;
 
 pub use control::{Credit, Declare, Fetch, From, Overflow, Resume, Subscribe, Target};
+pub use exchange::{Bind, BindTo, DeclareExchange, exchange_kind, exchange_name};
 pub use group::{Commit, GroupSubscribe, OrderingText, Release, decode_seek};
-pub use publish::{Ack, NewRecord, Payload, Posted, Publish, Records, decode_messages};
+pub use publish::{Ack, NewRecord, Payload, Posted, Publish, Records, To, decode_messages};
+pub use rare::{Due, Notify};
 pub use settle::{Deliveries, Settle, SettleAction};
 
 use publish::{Messages, RecordFields};
@@ -61,6 +67,12 @@ pub enum Request<'a> {
     Fetch(Fetch),
     /// Create a topic, or confirm that it is as said.
     Declare(Declare),
+    /// Create an exchange, or confirm that it is as said.
+    DeclareExchange(DeclareExchange),
+    /// Add a binding.
+    Bind(Bind),
+    /// Take a binding away.
+    Unbind(Bind),
     /// Answer with `pong`.
     Ping,
 }
@@ -108,7 +120,7 @@ struct Fields<'a> {
     topic: Option<&'a str>,
     ack: Option<&'a str>,
     exchange: Option<&'a str>,
-    notify: Option<&'a str>,
+    routing_key: Option<&'a str>,
     timeout_ms: Option<&'a str>,
     deliveries: Option<&'a str>,
     result: Option<&'a str>,
@@ -150,10 +162,10 @@ impl<'a> Fields<'a> {
         match key {
             "type" => self.frame_type = Some(value),
             "id" => self.id = Some(value),
-            "topic" => self.topic = Some(value),
+            "topic" => self.topic = json::not_null(value),
             "ack" => self.ack = json::not_null(value),
             "exchange" => self.exchange = json::not_null(value),
-            "notify" => self.notify = json::not_null(value),
+            "routing_key" => self.routing_key = json::not_null(value),
             "timeout_ms" => self.timeout_ms = json::not_null(value),
             "deliveries" => self.deliveries = Some(value),
             "result" => self.result = json::not_null(value),
@@ -183,6 +195,8 @@ impl<'a> Fields<'a> {
             "credit" => control::credit(text),
             "fetch" => control::fetch(text),
             "declare" => control::declare(text),
+            "bind" => exchange::bind(text),
+            "unbind" => exchange::unbind(text),
             "ping" => Ok(Request::Ping),
             _ => {
                 let shown: String = name.chars().take(64).collect();
@@ -195,17 +209,7 @@ impl<'a> Fields<'a> {
     }
 
     fn publish(&mut self, has_line_breaks: bool) -> Result<Request<'a>, Refusal> {
-        if self.exchange.is_some() {
-            return Err(Refusal::new(
-                ErrorCode::ExchangeNotFound,
-                "there is no such exchange",
-            ));
-        }
-        if self.notify.is_some() {
-            return Err(invalid("notify is not available in this version"));
-        }
-        let topic = self.topic.ok_or_else(|| bad("publish needs a topic"))?;
-        let topic = json::as_text(topic).ok_or_else(|| bad("topic must be a string"))?;
+        let to = self.to()?;
         let ack = self.ack.map_or(Ok(Ack::default()), publish::ack)?;
         let timeout_ms = self
             .timeout_ms
@@ -219,11 +223,28 @@ impl<'a> Fields<'a> {
             Some(messages) => Records::Many(messages.read(has_line_breaks)?),
         };
         Ok(Request::Publish(Publish {
-            topic,
+            to,
             ack,
             timeout_ms,
             records,
         }))
+    }
+
+    #[inline]
+    fn to(&self) -> Result<To<'a>, Refusal> {
+        let text = |value, name| json::as_text(value).ok_or_else(|| bad(format!("{name} must be a string")));
+        match (self.topic, self.exchange) {
+            (Some(topic), None) => Ok(To::Topic(text(topic, "topic")?)),
+            (None, Some(exchange)) => {
+                let routing_key = self.routing_key.map(publish::routing_key).transpose()?;
+                Ok(To::Exchange {
+                    exchange: text(exchange, "exchange")?,
+                    routing_key: routing_key.unwrap_or_default(),
+                })
+            }
+            (None, None) => Err(bad("publish needs a topic or an exchange")),
+            (Some(_), Some(_)) => Err(bad("a publish goes to a topic or to an exchange, not to both")),
+        }
     }
 }
 

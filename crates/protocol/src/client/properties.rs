@@ -2,8 +2,27 @@
 
 use proptest::prelude::*;
 
-use super::{ClientFrame, Request, tests::record};
-use crate::{ErrorCode, PartitionId};
+use super::{Ack, ClientFrame, Due, Notify, Request, tests::record};
+use crate::{ErrorCode, PartitionId, Timestamp, limits::DELAY_MS_MAX, time::format_rfc3339};
+
+fn due() -> impl Strategy<Value = Option<Due>> {
+    prop_oneof![
+        Just(None),
+        (0..=DELAY_MS_MAX).prop_map(|delay_ms| Some(Due::After(delay_ms))),
+        (0..=250_000_000_000_000u64).prop_map(|moment| Some(Due::At(Timestamp(moment)))),
+    ]
+}
+
+fn notify() -> impl Strategy<Value = Option<Notify>> {
+    let on = proptest::sample::select(vec![Ack::Accepted, Ack::Durable, Ack::Delivered, Ack::Processed]);
+    let url = proptest::option::of("https?://[a-z]{1,9}(:[0-9]{1,4})?(/[!-~]{0,20})?");
+    let notify = (on, "\\PC{1,30}|[\\x00-\\x7f]{1,40}", url).prop_map(|(on, correlation_id, url)| Notify {
+        on,
+        correlation_id: correlation_id.into(),
+        url: url.map(Into::into),
+    });
+    proptest::option::of(notify)
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
@@ -17,6 +36,8 @@ proptest! {
         ttl_ms in proptest::option::of(0..1u64 << 53),
         payload in proptest::collection::vec("\\PC{0,30}", 0..4),
         spaces in "[ \t\r\n]{0,3}",
+        due in due(),
+        notify in notify(),
     ) {
         let payload = serde_json::to_string(&payload).unwrap();
         let mut frame = serde_json::json!({"type":"publish","topic":"t"});
@@ -24,6 +45,16 @@ proptest! {
         if let Some(message_id) = &message_id { frame["message_id"] = message_id.as_str().into(); }
         if let Some(partition) = partition { frame["partition"] = partition.into(); }
         if let Some(ttl_ms) = ttl_ms { frame["ttl_ms"] = ttl_ms.into(); }
+        match due {
+            None => {}
+            Some(Due::After(delay_ms)) => frame["delay_ms"] = delay_ms.into(),
+            Some(Due::At(moment)) => frame["deliver_at"] = format_rfc3339(moment).into(),
+        }
+        if let Some(notify) = &notify {
+            frame["notify"] = serde_json::json!({
+                "on": notify.on.as_str(), "correlation_id": &notify.correlation_id, "url": &notify.url,
+            });
+        }
         let head = frame.to_string();
         let text = format!("{},{spaces}\"payload\"{spaces}:{spaces}{payload}{spaces}}}", &head[..head.len() - 1]);
         let record = record(&text);
@@ -31,6 +62,8 @@ proptest! {
         prop_assert_eq!(record.message_id.as_deref(), message_id.as_deref());
         prop_assert_eq!(record.partition, partition.map(PartitionId));
         prop_assert_eq!(record.ttl_ms, ttl_ms);
+        prop_assert_eq!(record.due, due);
+        prop_assert_eq!(record.notify.as_deref(), notify.as_ref());
         prop_assert_eq!(record.payload.bytes(), payload.as_bytes());
     }
 
@@ -66,8 +99,8 @@ proptest! {
 
     /// A frame cut or changed anywhere is decoded or refused, never a panic.
     #[test]
-    fn a_hurt_frame_is_decoded_or_refused(at in 0usize..200, with in proptest::option::of("\\PC|[\\x00-\\x7f]")) {
-        let whole = r#"{"type":"publish","id":"a\u00e9","topic":"orders","messages":[{"key":"é","payload":{"a":[1.5e3,"\n"]}},{"payload_base64":"AA=="}],"ack":"none"}"#;
+    fn a_hurt_frame_is_decoded_or_refused(at in 0usize..280, with in proptest::option::of("\\PC|[\\x00-\\x7f]")) {
+        let whole = r#"{"type":"publish","id":"a\u00e9","topic":"orders","messages":[{"key":"é","payload":{"a":[1.5e3,"\n"]}},{"payload_base64":"AA==","deliver_at":"2026-11-20T08:00:00Z","notify":{"on":"durable","correlation_id":"c"}}],"ack":"none"}"#;
         let at = (0..=at.min(whole.len())).rev().find(|&at| whole.is_char_boundary(at)).unwrap();
         let hurt = match with {
             None => whole[..at].to_owned(),

@@ -5,12 +5,16 @@
 
 use base64::Engine as _;
 
-use super::{Text, bad, invalid};
+use super::{
+    Text, bad, invalid,
+    rare::{Due, Notify, RareFields},
+};
 use crate::{
     PartitionId,
     error::Refusal,
     json::{self, JsonError, Scanner},
     limits::{HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX, PUBLISH_RECORDS_MAX},
+    name::check_routing_key,
 };
 
 /// When a publish is answered.
@@ -29,17 +33,59 @@ pub enum Ack {
     Processed,
 }
 
+impl Ack {
+    const ALL: [Self; 5] = [
+        Self::None,
+        Self::Accepted,
+        Self::Durable,
+        Self::Delivered,
+        Self::Processed,
+    ];
+
+    /// The level that `text` names.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ack| ack.as_str() == text)
+    }
+
+    /// The level as it stands in a frame.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Accepted => "accepted",
+            Self::Durable => "durable",
+            Self::Delivered => "delivered",
+            Self::Processed => "processed",
+        }
+    }
+}
+
 /// A `publish` frame.
 #[derive(Debug)]
 pub struct Publish<'a> {
     /// Where to.
-    pub topic: Text<'a>,
+    pub to: To<'a>,
     /// When to answer.
     pub ack: Ack,
     /// How long to wait for `delivered` or `processed`, milliseconds; without it as long as the session lives.
     pub timeout_ms: Option<u64>,
     /// What.
     pub records: Records<'a>,
+}
+
+/// Where a publish goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To<'a> {
+    /// To a topic of this name.
+    Topic(Text<'a>),
+    /// Wherever an exchange routes it.
+    Exchange {
+        /// Its name as it came; empty for the default exchange, which routes by topic name.
+        exchange: Text<'a>,
+        /// What it is routed by: checked, and empty if the frame has none.
+        routing_key: Text<'a>,
+    },
 }
 
 /// The records of a publish; those that could not be read stand alone.
@@ -64,6 +110,10 @@ pub struct NewRecord<'a> {
     pub ttl_ms: Option<u64>,
     /// Names the record for deduplication.
     pub message_id: Option<Text<'a>>,
+    /// When it is to be delivered, if not at once.
+    pub due: Option<Due>,
+    /// What its publisher wants to be told of it.
+    pub notify: Option<Box<Notify>>,
     /// What it carries.
     pub payload: Payload<'a>,
 }
@@ -107,6 +157,8 @@ pub struct Posted<'a> {
     pub ack: Option<Ack>,
     /// How long to wait for that, milliseconds; as `ack`.
     pub timeout_ms: Option<u64>,
+    /// What an exchange routes it by, checked; as `ack`.
+    pub routing_key: Option<Text<'a>>,
     /// One or several records; those that could not be read stand alone.
     pub records: Vec<Result<NewRecord<'a>, Refusal>>,
 }
@@ -119,13 +171,14 @@ pub struct Posted<'a> {
 pub fn decode_messages(text: &str) -> Result<Posted<'_>, Refusal> {
     let mut scanner = Scanner::new(text);
     let syntax = |error: JsonError| bad(error.to_string());
-    let (mut said_ack, mut said_timeout) = (None, None);
+    let (mut said_ack, mut said_timeout, mut said_key) = (None, None, None);
     let messages = match scanner.peek() {
         Some(b'[') => Messages::scan(&mut scanner).map_err(syntax)?,
         Some(b'{') => {
             let record = RecordFields::scan_with(&mut scanner, |key, value| match key {
                 "ack" => said_ack = json::not_null(value),
                 "timeout_ms" => said_timeout = json::not_null(value),
+                "routing_key" => said_key = json::not_null(value),
                 _ => {}
             });
             Messages::List(vec![record.map_err(syntax)?])
@@ -138,6 +191,7 @@ pub fn decode_messages(text: &str) -> Result<Posted<'_>, Refusal> {
         timeout_ms: said_timeout
             .map(|value| integer(value, "timeout_ms"))
             .transpose()?,
+        routing_key: said_key.map(routing_key).transpose()?,
         records: messages.read(scanner.saw_line_break())?,
     })
 }
@@ -158,7 +212,16 @@ impl<'a> Messages<'a> {
         }
         let mut records = Vec::new();
         scanner.array(|scanner| {
-            records.push(RecordFields::scan(scanner)?);
+            let mut has_routing_key = false;
+            let record = RecordFields::scan_with(scanner, |key, _| has_routing_key |= key == "routing_key")?;
+            // Not ignored as what nobody knows: the record would go elsewhere than its sender thinks.
+            records.push(if has_routing_key {
+                Err(bad(
+                    "records that come together have one routing_key, which stands beside them",
+                ))
+            } else {
+                record
+            });
             Ok::<(), JsonError>(())
         })?;
         Ok(Self::List(records))
@@ -189,16 +252,11 @@ pub(super) struct RecordFields<'a> {
     message_id: Option<&'a str>,
     payload: Option<&'a str>,
     payload_base64: Option<&'a str>,
-    schedule: Option<&'a str>,
+    rare: Option<Box<RareFields<'a>>>,
 }
 
 impl<'a> RecordFields<'a> {
-    /// Passes one element of `messages`.
-    fn scan(scanner: &mut Scanner<'a>) -> Result<Result<Self, Refusal>, JsonError> {
-        Self::scan_with(scanner, |_, _| {})
-    }
-
-    /// The same, and gives `other` the fields that are no record's.
+    /// Passes one element of `messages`, and gives `other` the fields that are no record's.
     fn scan_with(
         scanner: &mut Scanner<'a>,
         mut other: impl FnMut(&str, &'a str),
@@ -246,8 +304,7 @@ impl<'a> RecordFields<'a> {
             "ttl_ms" => &mut self.ttl_ms,
             "message_id" => &mut self.message_id,
             "payload_base64" => &mut self.payload_base64,
-            "delay_ms" | "deliver_at" => &mut self.schedule,
-            _ => return false,
+            _ => return RareFields::take(&mut self.rare, key, value),
         };
         *field = json::not_null(value);
         true
@@ -265,23 +322,22 @@ impl<'a> RecordFields<'a> {
                 message_id: None,
                 payload: None,
                 payload_base64: None,
-                schedule: None,
+                rare: None,
             }
         )
     }
 
     #[inline]
     pub(super) fn read(&self, has_line_breaks: bool) -> Result<NewRecord<'a>, Refusal> {
-        if self.schedule.is_some() {
-            return Err(invalid(
-                "delay_ms and deliver_at are not available in this version",
-            ));
-        }
         let payload = match (self.payload, self.payload_base64) {
             (Some(text), None) => Payload::Json(json::one_line(text, has_line_breaks)),
             (None, Some(text)) => Payload::Binary(binary(text)?),
             (None, None) => return Err(bad("a record needs payload or payload_base64")),
             (Some(_), Some(_)) => return Err(bad("a record has payload or payload_base64, not both")),
+        };
+        let (due, notify) = match &self.rare {
+            None => (None, None),
+            Some(rare) => rare.read()?,
         };
         Ok(NewRecord {
             key: self
@@ -298,20 +354,23 @@ impl<'a> RecordFields<'a> {
                 .message_id
                 .map(|value| short_text(value, "message_id", 1, MESSAGE_ID_BYTES_MAX))
                 .transpose()?,
+            due,
+            notify,
             payload,
         })
     }
 }
 
 pub(super) fn ack(value: &str) -> Result<Ack, Refusal> {
-    match json::as_text(value).as_deref() {
-        Some("durable") => Ok(Ack::Durable),
-        Some("accepted") => Ok(Ack::Accepted),
-        Some("none") => Ok(Ack::None),
-        Some("delivered") => Ok(Ack::Delivered),
-        Some("processed") => Ok(Ack::Processed),
-        _ => Err(bad("ack is one of none, accepted, durable, delivered, processed")),
-    }
+    json::as_text(value)
+        .and_then(|text| Ack::parse(&text))
+        .ok_or_else(|| bad("ack is one of none, accepted, durable, delivered, processed"))
+}
+
+pub(super) fn routing_key(value: &str) -> Result<Text<'_>, Refusal> {
+    let key = json::as_text(value).ok_or_else(|| bad("routing_key must be a string"))?;
+    check_routing_key(&key).map_err(|error| invalid(error.to_string()))?;
+    Ok(key)
 }
 
 pub(super) fn integer(value: &str, field: &str) -> Result<u64, Refusal> {

@@ -53,6 +53,23 @@ impl MessagePrefix {
         push_record(buffer, timestamp, fields);
     }
 
+    /// Appends a `message` without its `type`, as an HTTP endpoint that is a member of the group gets it.
+    pub fn pushed(
+        &self,
+        buffer: &mut Vec<u8>,
+        (offset, attempt): (Offset, u32),
+        timestamp: Timestamp,
+        fields: &MessageFields<'_>,
+    ) {
+        buffer.push(b'{');
+        buffer.extend_from_slice(&self.message[MESSAGE_TYPE.len()..]);
+        buffer.extend_from_slice(b",\"offset\":");
+        push_integer(buffer, offset.0);
+        buffer.extend_from_slice(b",\"attempt\":");
+        push_integer(buffer, u64::from(attempt));
+        push_record(buffer, timestamp, fields);
+    }
+
     /// Appends the `published` that answers one record with what came of it; `result` is JSON on one line.
     pub fn published_result(&self, buffer: &mut Vec<u8>, id: &FrameId, stored: &Stored, result: &[u8]) {
         buffer.extend_from_slice(b"{\"type\":\"published\",\"id\":");

@@ -116,6 +116,7 @@ impl Table {
                         None => refusal.code.to_string(),
                     },
                     RecordResult::Passed(_) => "passed".to_owned(),
+                    RecordResult::Scheduled(_) => "scheduled".to_owned(),
                 });
             }
         }

@@ -11,7 +11,7 @@ use crate::store::{
     StoreError,
     journal::{
         disk::{Disk, read_up_to},
-        format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FILE_HEADER_BYTES, Side},
+        format::{ENTRY_HEADER_BYTES, EntryHeader, FILE_HEADER_BYTES, Side},
         reader::{Found, prefix, scan_entries},
     },
     tail::{hurt_batch, push_hurt},
@@ -227,7 +227,7 @@ impl<'a> Window<'a> {
         if header.next_offset() <= from {
             return Ok(Step::Entry(header, None));
         }
-        if header.kind != EntryKind::Records {
+        if !header.kind.has_records() {
             let batch = hurt_batch(header.base_offset, header.count, header.timestamp);
             return Ok(Step::Entry(header, Some(batch)));
         }

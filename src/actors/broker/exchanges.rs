@@ -1,0 +1,452 @@
+//! What the registry does for exchanges: makes, binds and deletes them one change at a time, and keeps them.
+//!
+//! A change is in force before it is kept and confirmed when it is; what can not be kept is undone by reading
+//! again what is.
+
+use std::collections::HashSet;
+
+use actix::prelude::*;
+use callboard_core::exchange::{
+    Binding, BindingId, Bound, Declared, Destination, Exchange, ExchangeError, Exchanges,
+};
+use callboard_protocol::{
+    ErrorCode, ExchangeKind, ExchangeName, TopicName,
+    client::{Bind, BindTo},
+    error::Refusal,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{BrokerActor, not_found};
+use crate::{
+    actors::{Shared, announce::Event, partition::refusal},
+    store::{Fact, FactChange, StoreError},
+};
+
+const EXCHANGE: &str = "exchange/";
+const BINDING: &str = "binding/";
+
+/// What the store keeps of an exchange besides its name.
+#[derive(Serialize, Deserialize)]
+struct KeptExchange {
+    kind: ExchangeKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alternate: Option<ExchangeName>,
+}
+
+/// What the store keeps of a binding besides its number.
+#[derive(Serialize, Deserialize)]
+struct KeptBinding {
+    exchange: ExchangeName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<TopicName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to_exchange: Option<ExchangeName>,
+    routing_key: Box<str>,
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names always have a JSON form")
+}
+
+fn keep_exchange(exchange: &Exchange) -> FactChange {
+    let kept = KeptExchange {
+        kind: exchange.kind,
+        alternate: exchange.alternate.clone(),
+    };
+    FactChange {
+        key: format!("{EXCHANGE}{}", exchange.name),
+        value: Some(json(&kept)),
+    }
+}
+
+fn keep_binding(binding: &Binding) -> FactChange {
+    let (topic, to_exchange) = match &binding.to {
+        Destination::Topic(topic) => (Some(topic.clone()), None),
+        Destination::Exchange(exchange) => (None, Some(exchange.clone())),
+    };
+    let kept = KeptBinding {
+        exchange: binding.exchange.clone(),
+        topic,
+        to_exchange,
+        routing_key: binding.routing_key.clone(),
+    };
+    FactChange {
+        key: format!("{BINDING}{}", binding.id.0),
+        value: Some(json(&kept)),
+    }
+}
+
+fn forget_binding(binding: &Binding) -> FactChange {
+    FactChange {
+        key: format!("{BINDING}{}", binding.id.0),
+        value: None,
+    }
+}
+
+fn exchange_of(fact: &Fact) -> Option<Exchange> {
+    let name = ExchangeName::parse(fact.key.strip_prefix(EXCHANGE)?).ok()?;
+    let kept: KeptExchange = serde_json::from_str(&fact.value).ok()?;
+    Some(Exchange {
+        name,
+        kind: kept.kind,
+        alternate: kept.alternate,
+    })
+}
+
+fn binding_of(fact: &Fact) -> Option<Binding> {
+    let id = BindingId(fact.key.strip_prefix(BINDING)?.parse().ok()?);
+    let kept: KeptBinding = serde_json::from_str(&fact.value).ok()?;
+    let to = match (kept.topic, kept.to_exchange) {
+        (Some(topic), None) => Destination::Topic(topic),
+        (None, Some(exchange)) => Destination::Exchange(exchange),
+        _ => return None,
+    };
+    Some(Binding {
+        id,
+        exchange: kept.exchange,
+        to,
+        routing_key: kept.routing_key,
+    })
+}
+
+/// Makes an exchange, or confirms that it is just so.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct DeclareExchange {
+    /// What it is to be.
+    pub exchange: Exchange,
+    /// And if it is there.
+    pub creation: Creation,
+}
+
+/// What who makes something expects of what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// Nothing; else it is `conflict`.
+    New,
+    /// Nothing, or the same.
+    Declare,
+}
+
+/// Deletes an exchange and all its bindings.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct DeleteExchange(pub String);
+
+/// Adds a binding to a topic that is there or to an exchange; the same one again has the same id.
+#[derive(Message)]
+#[rtype(result = "Result<BindingId, Refusal>")]
+pub struct AddBinding(pub Bind);
+
+/// Removes a binding.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct RemoveBinding(pub WhichBinding);
+
+/// Names a binding.
+pub enum WhichBinding {
+    /// By its exchange and its id.
+    Id(String, BindingId),
+    /// By what it does.
+    Rule(Bind),
+}
+
+impl WhichBinding {
+    fn find(&self, known: &Exchanges) -> Result<(String, BindingId), Refusal> {
+        let (exchange, id) = match self {
+            Self::Id(exchange, id) => (exchange.as_str(), known.binding(exchange, *id).map(|_| *id)),
+            Self::Rule(bind) => {
+                let exchange = bind.exchange.as_str();
+                let to = destination(&bind.to);
+                (exchange, known.find(exchange, &to, &bind.routing_key))
+            }
+        };
+        if known.get(exchange).is_none() {
+            return Err(ExchangeError::NotFound(exchange.into()).refusal());
+        }
+        let no_binding = || {
+            let message = format!("the exchange {exchange} has no such binding");
+            Refusal::new(ErrorCode::InvalidArgument, message)
+        };
+        Ok((exchange.to_owned(), id.ok_or_else(no_binding)?))
+    }
+}
+
+fn destination(to: &BindTo) -> Destination {
+    match to {
+        BindTo::Topic(topic) => Destination::Topic(topic.clone()),
+        BindTo::Exchange(exchange) => Destination::Exchange(exchange.clone()),
+    }
+}
+
+/// A change, what it means for the store, and what is told of it when it is kept.
+struct Change<T> {
+    outcome: T,
+    facts: Vec<FactChange>,
+    events: Vec<Event>,
+}
+
+impl<T> Change<T> {
+    /// Nothing changes.
+    fn none(outcome: T) -> Self {
+        Self {
+            outcome,
+            facts: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+fn was_created(exchange: &Exchange) -> Event {
+    Event::ExchangeCreated {
+        exchange: exchange.name.to_string(),
+        kind: exchange.kind.as_str().to_owned(),
+    }
+}
+
+/// A binding's id, its exchange, the topic or the exchange that it leads to, and its key.
+fn texts(binding: &Binding) -> (String, String, Option<String>, Option<String>, String) {
+    let (topic, to_exchange) = match &binding.to {
+        Destination::Topic(topic) => (Some(topic.to_string()), None),
+        Destination::Exchange(exchange) => (None, Some(exchange.to_string())),
+    };
+    let (id, exchange) = (binding.id.to_string(), binding.exchange.to_string());
+    (id, exchange, topic, to_exchange, binding.routing_key.to_string())
+}
+
+fn was_bound(binding: &Binding) -> Event {
+    let (id, exchange, topic, to_exchange, routing_key) = texts(binding);
+    Event::BindingCreated {
+        id,
+        exchange,
+        topic,
+        to_exchange,
+        routing_key,
+    }
+}
+
+fn was_unbound(binding: &Binding) -> Event {
+    let (id, exchange, topic, to_exchange, routing_key) = texts(binding);
+    Event::BindingDeleted {
+        id,
+        exchange,
+        topic,
+        to_exchange,
+        routing_key,
+    }
+}
+
+impl BrokerActor {
+    /// Reads the exchanges that the store keeps. Bindings to topics that are gone were being deleted with them,
+    /// and are.
+    pub(super) fn load_exchanges(&mut self) {
+        let facts = match self.shared.store.facts() {
+            Ok(facts) => facts,
+            Err(error) => return log::error!("the exchanges can not be read: {error}"),
+        };
+        let topics: HashSet<&TopicName> = self.kept.iter().map(|stored| &stored.name).collect();
+        let is_orphan = |binding: &Binding| match &binding.to {
+            Destination::Topic(topic) => !topics.contains(topic),
+            Destination::Exchange(_) => false,
+        };
+        let (orphans, bindings): (Vec<_>, Vec<_>) = facts.iter().filter_map(binding_of).partition(is_orphan);
+        let newest = bindings.iter().chain(&orphans).map(|binding| binding.id.0).max();
+        self.last_binding = newest.unwrap_or_default();
+        let exchanges = facts.iter().filter_map(exchange_of).collect();
+        let (known, faults) = Exchanges::restore(exchanges, bindings);
+        for fault in faults {
+            log::error!("something of an exchange is left out: {fault}");
+        }
+        self.shared.exchanges.change(|all| *all = known);
+        if !orphans.is_empty() {
+            // Not awaited: tried again at the next start.
+            drop(
+                self.shared
+                    .store
+                    .keep_facts(orphans.iter().map(forget_binding).collect()),
+            );
+        }
+    }
+
+    /// Makes a change when those before it are kept, keeps it, and undoes it if that fails.
+    fn change_exchanges<T: 'static>(
+        &self,
+        change: impl FnOnce(&mut Self, &mut Exchanges) -> Result<Change<T>, Refusal> + 'static,
+    ) -> ResponseActFuture<Self, Result<T, Refusal>> {
+        let turn = self.changing_exchanges.clone().lock_owned().into_actor(self);
+        Box::pin(turn.then(move |turn, broker, _| {
+            let shared = broker.shared.clone();
+            let changed = shared.exchanges.change(|known| change(broker, known));
+            let kept = match changed {
+                Err(refusal) => Err(refusal),
+                Ok(change) => {
+                    let kept = (!change.facts.is_empty()).then(|| shared.store.keep_facts(change.facts));
+                    Ok((change.outcome, kept, change.events))
+                }
+            };
+            async move {
+                let (outcome, kept, events) = kept?;
+                if let Some(kept) = kept {
+                    kept.await.unwrap_or(Err(StoreError::ShuttingDown))?;
+                }
+                for event in events {
+                    shared.announce(event);
+                }
+                Ok::<T, ChangeError>(outcome)
+            }
+            .into_actor(broker)
+            .map(move |outcome, broker, _| {
+                drop(turn);
+                outcome.map_err(|error| match error {
+                    ChangeError::Refused(refusal) => refusal,
+                    ChangeError::NotKept(error) => {
+                        broker.undo_exchanges();
+                        refusal(&error)
+                    }
+                })
+            })
+        }))
+    }
+
+    /// Puts what the store keeps into force again.
+    fn undo_exchanges(&self) {
+        let facts = match self.shared.store.facts() {
+            Ok(facts) => facts,
+            Err(error) => return log::error!("a change of the exchanges that was not kept stays: {error}"),
+        };
+        let exchanges = facts.iter().filter_map(exchange_of).collect();
+        let bindings = facts.iter().filter_map(binding_of).collect();
+        let (known, _) = Exchanges::restore(exchanges, bindings);
+        self.shared.exchanges.change(|all| *all = known);
+    }
+
+    /// Forgets the bindings of a topic that is deleted; kept by the caller.
+    pub(super) fn forget_topic_bindings(&self, topic: &str) -> Vec<FactChange> {
+        let forgotten = self.shared.exchanges.change(|known| known.forget_topic(topic));
+        forget_counts(&self.shared, None, &forgotten);
+        for binding in &forgotten {
+            self.shared.announce(was_unbound(binding));
+        }
+        forgotten.iter().map(forget_binding).collect()
+    }
+}
+
+enum ChangeError {
+    Refused(Refusal),
+    NotKept(StoreError),
+}
+
+impl From<Refusal> for ChangeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        Self::NotKept(error)
+    }
+}
+
+fn forget_counts(shared: &Shared, exchange: Option<&ExchangeName>, bindings: &[Binding]) {
+    let ids: Vec<BindingId> = bindings.iter().map(|binding| binding.id).collect();
+    shared.exchanges.forget_counts(exchange, &ids);
+}
+
+impl Handler<DeclareExchange> for BrokerActor {
+    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+
+    fn handle(&mut self, declare: DeclareExchange, _: &mut Self::Context) -> Self::Result {
+        let DeclareExchange { exchange, creation } = declare;
+        self.change_exchanges(move |_, known| {
+            let declared = known.declare(exchange.clone()).map_err(|error| error.refusal())?;
+            match (declared, creation) {
+                (Declared::New, _) => Ok(Change {
+                    outcome: (),
+                    facts: vec![keep_exchange(&exchange)],
+                    events: vec![was_created(&exchange)],
+                }),
+                (Declared::Same, Creation::Declare) => Ok(Change::none(())),
+                (Declared::Same, Creation::New) => {
+                    let message = format!("the exchange {} exists", exchange.name);
+                    Err(Refusal::new(ErrorCode::Conflict, message))
+                }
+            }
+        })
+    }
+}
+
+impl Handler<DeleteExchange> for BrokerActor {
+    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+
+    fn handle(&mut self, DeleteExchange(name): DeleteExchange, _: &mut Self::Context) -> Self::Result {
+        self.change_exchanges(move |broker, known| {
+            let deleted = known.delete(&name).map_err(|error| error.refusal())?;
+            let exchange = ExchangeName::parse(&name).ok();
+            forget_counts(&broker.shared, exchange.as_ref(), &deleted.bindings);
+            let mut facts = vec![FactChange {
+                key: format!("{EXCHANGE}{name}"),
+                value: None,
+            }];
+            facts.extend(deleted.bindings.iter().map(forget_binding));
+            facts.extend(deleted.orphaned.iter().map(keep_exchange));
+            let mut events: Vec<Event> = deleted.bindings.iter().map(was_unbound).collect();
+            events.push(Event::ExchangeDeleted { exchange: name });
+            Ok(Change {
+                outcome: (),
+                facts,
+                events,
+            })
+        })
+    }
+}
+
+impl Handler<AddBinding> for BrokerActor {
+    type Result = ResponseActFuture<Self, Result<BindingId, Refusal>>;
+
+    fn handle(&mut self, AddBinding(bind): AddBinding, _: &mut Self::Context) -> Self::Result {
+        self.change_exchanges(move |broker, known| {
+            if let BindTo::Topic(topic) = &bind.to
+                && broker.topics.get(topic).is_none_or(|entry| entry.topic.is_none())
+            {
+                return Err(not_found(topic.as_str()));
+            }
+            let id = BindingId(broker.last_binding + 1);
+            let binding = Binding {
+                id,
+                exchange: bind.exchange,
+                to: destination(&bind.to),
+                routing_key: bind.routing_key.into(),
+            };
+            match known.bind(binding.clone()).map_err(|error| error.refusal())? {
+                Bound::Same(outcome) => Ok(Change::none(outcome)),
+                Bound::New => {
+                    broker.last_binding = id.0;
+                    Ok(Change {
+                        outcome: id,
+                        facts: vec![keep_binding(&binding)],
+                        events: vec![was_bound(&binding)],
+                    })
+                }
+            }
+        })
+    }
+}
+
+impl Handler<RemoveBinding> for BrokerActor {
+    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+
+    fn handle(&mut self, RemoveBinding(which): RemoveBinding, _: &mut Self::Context) -> Self::Result {
+        self.change_exchanges(move |broker, known| {
+            let (exchange, id) = which.find(known)?;
+            let removed = known.unbind(&exchange, id);
+            let removed: Vec<Binding> = removed.into_iter().collect();
+            forget_counts(&broker.shared, None, &removed);
+            Ok(Change {
+                outcome: (),
+                facts: removed.iter().map(forget_binding).collect(),
+                events: removed.iter().map(was_unbound).collect(),
+            })
+        })
+    }
+}

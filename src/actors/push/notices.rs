@@ -1,0 +1,299 @@
+//! Notices by URL: what became of a record, told to whoever published it.
+//!
+//! Owns the notices that wait, bounded over all hosts, and a few calls to each host at a time, so that one that
+//! hangs keeps the notices of no other waiting. Not kept on disk: who must hear of a record for certain looks, or
+//! uses a webhook.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+
+use super::{
+    address::AllowPrivate,
+    client::{Answer, Call, Endpoint},
+    connect::{CallError, Connector},
+    target::Target,
+};
+
+/// Notices that wait at most, those included that wait for another try.
+const NOTICES_MAX: usize = 10_000;
+/// Calls at once to one host.
+const HOST_CALLS_MAX: usize = 4;
+/// Calls at once in all.
+const CALLS_MAX: usize = 512;
+/// How often a notice is tried.
+const ATTEMPTS_MAX: u32 = 5;
+/// The wait after the first failure; twice as long after each further one.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait that an endpoint may ask for.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a call may take.
+const CALL_TIME: Duration = Duration::from_secs(10);
+/// Of so many that are lost, one is written to the log.
+const LOG_EVERY: u64 = 1000;
+
+const CORRELATION_ID: HeaderName = HeaderName::from_static("callboard-correlation-id");
+
+/// What became of the notices since the broker started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoticeCounts {
+    /// Waiting, or under way.
+    pub waiting: u64,
+    /// Taken by their endpoints.
+    pub delivered: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Refused because too many waited.
+    pub dropped: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    waiting: AtomicUsize,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn counts(&self) -> NoticeCounts {
+        NoticeCounts {
+            waiting: self.waiting.load(Ordering::Relaxed) as u64,
+            delivered: self.delivered.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts one more; true for the first and for every thousandth.
+    fn is_worth_a_line(counter: &AtomicU64) -> bool {
+        counter.fetch_add(1, Ordering::Relaxed).is_multiple_of(LOG_EVERY)
+    }
+}
+
+/// A place among those that wait; given back when it is dropped, also by a panic.
+struct Place(Arc<Counters>);
+
+impl Place {
+    fn take(counters: &Arc<Counters>) -> Option<Self> {
+        let place = Self(counters.clone());
+        (counters.waiting.fetch_add(1, Ordering::Relaxed) < NOTICES_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A notice on its way.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Notice {
+    target: Target,
+    call: Call,
+    attempt: u32,
+    place: Place,
+}
+
+impl Notice {
+    /// Finds it a place; none if there is none left, or if the URL may not be called.
+    pub(super) fn new(
+        counters: &Arc<Counters>,
+        allow: AllowPrivate,
+        (url, correlation_id): (&str, &str),
+        body: Bytes,
+    ) -> Option<Self> {
+        let Some(place) = Place::take(counters) else {
+            if Counters::is_worth_a_line(&counters.dropped) {
+                log::warn!("{NOTICES_MAX} notices wait for their endpoints; more are dropped");
+            }
+            return None;
+        };
+        let target = match Target::parse(url, allow) {
+            Ok(target) => target,
+            Err(refusal) => {
+                counters.failed.fetch_add(1, Ordering::Relaxed);
+                log::warn!("a notice can not be sent: {refusal}");
+                return None;
+            }
+        };
+        let mut call = Call {
+            path: target.path.clone(),
+            body,
+            ..Call::default()
+        };
+        let json = HeaderValue::from_static("application/json");
+        call.headers.insert(CONTENT_TYPE, json);
+        // One that can not stand in a header stands in the body all the same.
+        if let Ok(value) = HeaderValue::from_str(correlation_id) {
+            call.headers.insert(CORRELATION_ID, value);
+        }
+        Some(Self {
+            target,
+            call,
+            attempt: 1,
+            place,
+        })
+    }
+
+    /// How long to wait for the next try after this one failed; none if there is none.
+    fn retry_wait(&self, outcome: &Result<Answer, CallError>) -> Option<Duration> {
+        if self.attempt >= ATTEMPTS_MAX {
+            return None;
+        }
+        let asked = match outcome {
+            // It says that it is gone and stays so.
+            Ok(Answer { status: 410, .. }) => return None,
+            Ok(answer) => answer.retry_after_ms.map(Duration::from_millis),
+            Err(_) => None,
+        };
+        let grown = RETRY_WAIT * 2u32.pow(self.attempt - 1);
+        Some(asked.map_or(grown, |asked| asked.clamp(grown, RETRY_WAIT_MAX)))
+    }
+}
+
+/// See the module.
+pub(super) struct NoticesActor {
+    connector: Arc<Connector>,
+    hosts: HashMap<Rc<str>, Host>,
+    /// Hosts that may be called, in turn.
+    turns: VecDeque<Rc<str>>,
+    calls: usize,
+}
+
+/// The notices for one host.
+struct Host {
+    endpoint: Rc<Endpoint>,
+    waiting: VecDeque<Notice>,
+    calls: usize,
+    in_turn: bool,
+}
+
+impl NoticesActor {
+    pub(super) fn new(connector: Arc<Connector>) -> Self {
+        Self {
+            connector,
+            hosts: HashMap::new(),
+            turns: VecDeque::new(),
+            calls: 0,
+        }
+    }
+
+    fn add(&mut self, notice: Notice, ctx: &mut Context<Self>) {
+        let target = &notice.target;
+        let name: Rc<str> = format!("{:?} {}", target.scheme, target.authority).into();
+        let host = self.hosts.entry(name.clone()).or_insert_with(|| Host {
+            endpoint: Rc::new(Endpoint::new(
+                self.connector.clone(),
+                target.clone(),
+                HOST_CALLS_MAX,
+            )),
+            waiting: VecDeque::new(),
+            calls: 0,
+            in_turn: false,
+        });
+        host.waiting.push_back(notice);
+        self.queue(name);
+        self.call_next(ctx);
+    }
+
+    /// Lets a host have its turn if it can use one, and forgets it if nothing is left of it.
+    fn queue(&mut self, name: Rc<str>) {
+        let Some(host) = self.hosts.get_mut(&name) else {
+            return;
+        };
+        if host.waiting.is_empty() && host.calls == 0 {
+            self.hosts.remove(&name);
+        } else if !host.waiting.is_empty() && host.calls < HOST_CALLS_MAX && !host.in_turn {
+            host.in_turn = true;
+            self.turns.push_back(name);
+        }
+    }
+
+    fn call_next(&mut self, ctx: &mut Context<Self>) {
+        while self.calls < CALLS_MAX {
+            let Some(name) = self.turns.pop_front() else {
+                return;
+            };
+            let Some(host) = self.hosts.get_mut(&name) else {
+                continue;
+            };
+            host.in_turn = false;
+            if let Some(notice) = host.waiting.pop_front() {
+                host.calls += 1;
+                self.calls += 1;
+                let endpoint = host.endpoint.clone();
+                let called = async move {
+                    let outcome = endpoint.post(&notice.call, CALL_TIME).await;
+                    (notice, outcome)
+                };
+                let name = name.clone();
+                ctx.spawn(
+                    called
+                        .into_actor(self)
+                        .map(move |(notice, outcome), actor, ctx| actor.called(name, notice, outcome, ctx)),
+                );
+            }
+            self.queue(name);
+        }
+    }
+
+    fn called(
+        &mut self,
+        name: Rc<str>,
+        mut notice: Notice,
+        outcome: Result<Answer, CallError>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.calls -= 1;
+        if let Some(host) = self.hosts.get_mut(&name) {
+            host.calls -= 1;
+        }
+        self.queue(name);
+        let counters = &notice.place.0;
+        if matches!(
+            outcome,
+            Ok(Answer {
+                status: 200..=299,
+                ..
+            })
+        ) {
+            counters.delivered.fetch_add(1, Ordering::Relaxed);
+        } else if let Some(wait) = notice.retry_wait(&outcome) {
+            notice.attempt += 1;
+            ctx.run_later(wait, move |actor, ctx| actor.add(notice, ctx));
+        } else if Counters::is_worth_a_line(&counters.failed) {
+            let why = match outcome {
+                Ok(answer) => format!("HTTP {}", answer.status),
+                Err(error) => error.to_string(),
+            };
+            let authority = &notice.target.authority;
+            log::warn!("notices to {authority} are given up: {why}");
+        }
+        self.call_next(ctx);
+    }
+}
+
+impl Actor for NoticesActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Notice> for NoticesActor {
+    type Result = ();
+
+    fn handle(&mut self, notice: Notice, ctx: &mut Self::Context) {
+        self.add(notice, ctx);
+    }
+}
