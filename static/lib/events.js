@@ -6,6 +6,7 @@ import * as api from "./api.js";
 import { span } from "./format.js";
 import { groupHash, routingHash, topicHash, webhookHash } from "./place.js";
 import { clientOf, shortSession } from "./sessions.js";
+import { reasonWords } from "./webhooks.js";
 
 export const TOPIC = "$events";
 /** Events that the page remembers. */
@@ -38,10 +39,9 @@ function hostOf(url) {
   }
 }
 
-const REASONS = { gone: "it answered 410 Gone", topic_deleted: "its topic was deleted" };
-
 /** Each event as parts: text, links `{text, href}`, and code `{code}`. Things that are gone are no links. */
 const WORDS = {
+  broker_started: (one) => [`The broker started, version ${one.version}`],
   topic_created: (one) => [one.temporary ? "Temporary topic " : "Topic ", topic(one.topic), " was made"],
   topic_deleted: (one) => ["Topic ", { code: one.topic }, " was deleted"],
   exchange_created: (one) => [`The ${one.kind} exchange `, exchange(one.exchange), " was made"],
@@ -55,7 +55,7 @@ const WORDS = {
   group_rebalanced: (one) => [group(one), " of ", topic(one.topic), ` shares its partitions anew, generation ${one.generation}`],
   webhook_created: (one) => ["A webhook to ", hook(one), " takes from ", topic(one.topic)],
   webhook_deleted: (one) => ["The webhook ", { code: one.webhook }, " of ", topic(one.topic), " was deleted"],
-  webhook_disabled: (one) => ["The webhook to ", hook(one), ` was disabled: ${REASONS[one.reason] ?? one.reason ?? "no reason is given"}`],
+  webhook_disabled: (one) => ["The webhook to ", hook(one), ` was disabled: ${reasonWords(one.reason)}`],
   webhook_enabled: (one) => ["The webhook to ", hook(one), " was enabled"],
   source_silent: (one) => [topic(one.topic), ` has been silent for ${span(one.silent_ms)}`],
   source_back: (one) => [topic(one.topic), " has records again"],

@@ -7,7 +7,7 @@ import { countdown } from "../../static/lib/format.js";
 import { layOut, rising } from "../../static/lib/layout.js";
 import { frameOf, headersOf, placesOf } from "../../static/lib/publish.js";
 import { MORE_ID, exchangeId, isStale, labelOf, levelOf, litBy, topicId, wiring } from "../../static/lib/routing.js";
-import { answersInWords, reasonOf, stateOf, urlFault } from "../../static/lib/webhooks.js";
+import { answersInWords, reasonWords, stateOf, urlFault } from "../../static/lib/webhooks.js";
 
 /** A small generator of random numbers with a seed, so that a failure can be seen again. */
 function generator(seed) {
@@ -196,8 +196,9 @@ test("webhook's state is said with its reason and its next try", () => {
   assert.equal(stateOf({ state: "paused", retry_at: "2026-11-21T12:00:05Z" }, now), "paused, tries again in 5 s");
   assert.equal(stateOf({ state: "paused", retry_at: "2026-11-21T11:00:00Z" }, now), "paused, trying again");
   assert.equal(stateOf({ state: "disabled" }, now), "disabled");
-  assert.equal(reasonOf({ disabled_reason: "gone" }), "it answered 410 Gone");
-  assert.equal(reasonOf({ disabled_reason: "HTTP 500" }), "HTTP 500");
+  assert.equal(reasonWords("gone"), "it answered 410 Gone");
+  assert.equal(reasonWords("moonrise"), "moonrise");
+  assert.equal(reasonWords(undefined), "no reason is given");
   const answers = [{ at: "2026-11-21T12:00:00Z", status: 503 }, { at: "2026-11-21T11:59:00Z", status: 204 }];
   assert.match(answersInWords(answers), /^1 of the last 2 calls were taken, the newest at .* with 503$/);
 });
