@@ -74,7 +74,19 @@ export function eventOf(record) {
   }
   const name = String(body?.event ?? "unknown");
   const words = Object.hasOwn(WORDS, name) ? WORDS[name](body) : [`${name.replaceAll("_", " ")} `, { code: record.key ?? "" }];
-  return { at: record.timestamp, name, words, isGrave: GRAVE.has(name) };
+  // A group that many join at once shares its partitions anew for each of them; the last time says all.
+  const again = name === "group_rebalanced" ? `${body.topic} ${body.group}` : null;
+  return { at: record.timestamp, name, words, isGrave: GRAVE.has(name), again };
+}
+
+/** The newest of `list` (newest first) without sessions, which would push out everything else, and without what a later one repeats. */
+export function brief(list, most) {
+  const said = new Set();
+  return list.filter((one) => {
+    if (isOfKind(one, "sessions") || said.has(one.again)) return false;
+    if (one.again !== null) said.add(one.again);
+    return true;
+  }).slice(0, most);
 }
 
 export const isOfKind = (event, kind) => kind === "" || KINDS[kind].some((beginning) => event.name.startsWith(beginning));

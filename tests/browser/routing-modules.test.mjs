@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KINDS, eventOf, isOfKind } from "../../static/lib/events.js";
+import { KINDS, brief, eventOf, isOfKind } from "../../static/lib/events.js";
 import { countdown } from "../../static/lib/format.js";
 import { layOut, rising } from "../../static/lib/layout.js";
 import { frameOf, headersOf, placesOf } from "../../static/lib/publish.js";
@@ -179,6 +179,13 @@ test("events are told in words, with links to what is still there", () => {
   assert.equal(said({ event: "webhook_disabled", webhook: "w", topic: "t", group: "g", url: "http://x.example/h", reason: "gone" }).isGrave, true);
   assert.ok(isOfKind(said({ event: "binding_deleted", exchange: "a", topic: "t" }), "routing") && !isOfKind(said({ event: "session_left", session: "s" }), "routing"));
   assert.equal(Object.keys(KINDS).filter((kind) => isOfKind(said({ event: "group_rebalanced", topic: "t", group: "g", generation: 2 }), kind)).join(), "groups");
+});
+
+test("in brief there are no sessions, and of the same rebalance only the last", () => {
+  const rebalanced = (group, generation) => said({ event: "group_rebalanced", topic: "t", group, generation });
+  const list = [rebalanced("a", 5), said({ event: "session_left", session: "s" }), rebalanced("a", 4), rebalanced("b", 2), said({ event: "topic_created", topic: "t" }), rebalanced("a", 3)];
+  assert.deepEqual(brief(list, 5).map((one) => one.name + (one.again ?? "")), ["group_rebalancedt a", "group_rebalancedt b", "topic_created"]);
+  assert.equal(brief(list, 2).length, 2);
 });
 
 test("an event of a later broker is shown by its name, and a strange record breaks nothing", () => {
