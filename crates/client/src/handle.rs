@@ -23,10 +23,12 @@ use crate::{
 };
 
 mod consumer;
+mod exchange;
 mod join;
 mod subscription;
 mod worker;
 pub use consumer::{GroupConsumer, GroupEvent};
+pub use exchange::Notices;
 pub use subscription::Subscription;
 pub use worker::{Job, Worker, WorkerEvent};
 
@@ -84,9 +86,6 @@ pub enum Event {
     /// Something was refused after its caller had gone on, as a record with [`Ack::None`]. The `id` is
     /// that of [`Outcome::Sent`].
     Refused(ServerError),
-    /// What became of a record that asked for it with
-    /// [`Publish::with_notify`](crate::Publish::with_notify).
-    Notice(Notice),
     /// The broker will close the session.
     GoingAway {
         /// Why.
@@ -127,6 +126,7 @@ pub enum SubscriptionEvent {
 pub(crate) enum Delivered {
     Subscription(SubscriptionEvent),
     Member(MemberEvent),
+    Notice(Notice),
 }
 
 impl std::convert::From<SubscriptionEvent> for Delivered {
@@ -274,10 +274,7 @@ impl Client {
     /// [`Error::Disconnected`] or [`Error::Closed`].
     pub async fn declare(&self, topic: &str, config: &str) -> Result<(), Error> {
         let declare = Declare::new(topic, config)?;
-        let id = self.new_id();
-        let line = request::line("declare", Some(id), &declare);
-        self.check_size(&line)?;
-        done(self.ask(id, line, OnLoss::Repeat).await?).await
+        done(self.ask_again("declare", &declare).await?).await
     }
 
     /// Publishes a record and waits, for at most `timeout`, until a worker of a shared group has done it.
