@@ -61,6 +61,7 @@ impl Running {
             session_timeout_ms: 120_000,
             member_timeout_ms: 30_000,
             rejoin_grace_ms: 5_000,
+            temporary_grace_ms: 60_000,
             revoke_grace_ms: 1_000,
             webhook_allow_private: AllowPrivate::Yes,
         };
