@@ -152,8 +152,7 @@ async fn report(mut events: tokio::sync::broadcast::Receiver<Event>) {
             Ok(Event::Reconnected) => complain("connected again"),
             Ok(Event::GoingAway { reason }) => complain(&format!("the broker goes away: {reason}")),
             Ok(Event::Refused(error)) => complain(&error.to_string()),
-            // Who only reads asks for no notices.
-            Ok(Event::Notice(_)) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
     }
