@@ -8,8 +8,10 @@ mod groups_faults;
 mod raw;
 mod room;
 mod routed;
+mod schedules;
 mod sessions;
 mod waits;
+mod webhooks;
 mod websocket;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
