@@ -25,6 +25,8 @@
 //! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
 //! | [`group::mailbox::Join`], `Commit`, `Settle` … | membership → group | in the order sent; answered once, also through a panic |
 //! | [`group::receipt::GroupNews`] | group → hub | in order; bounded by credit and by what the member's socket takes |
+//! | [`webhook::mailbox::GroupSays`] | group → webhook | in order; bounded by its concurrency |
+//! | [`group::mailbox::Settle`], `SetCredit` | webhook → group | one for each call that ended |
 //! | [`group::mailbox::Wake`] | partition, membership → group | at most one waits |
 //! | [`partition::Sent`], `Processed`, `RoomMade` | hub, group → partition | only while publishers wait for it |
 //! | [`announce::Event`] | anyone → `$events` | a bounded queue that never waits; the oldest go when it is full |

@@ -1,5 +1,6 @@
 //! What must hold of the actors together, over real sockets: panics, slow sessions, acks.
 
+mod client;
 mod cold;
 mod failing;
 mod groups;
@@ -7,8 +8,10 @@ mod groups_faults;
 mod raw;
 mod room;
 mod routed;
+mod schedules;
 mod sessions;
 mod waits;
+mod webhooks;
 mod websocket;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
