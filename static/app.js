@@ -8,20 +8,29 @@ import { watchTopics } from "./lib/topics.js";
 import { bind } from "./lib/keys.js";
 import { html, said, useSignal } from "./lib/ui.js";
 import { toggleTheme } from "./lib/theme.js";
+import { Events } from "./views/events.js";
 import { Group } from "./views/group.js";
 import { Header } from "./views/header.js";
 import { Help } from "./views/help.js";
 import { Overview } from "./views/overview.js";
+import { Routing } from "./views/routing.js";
 import { Sessions } from "./views/sessions.js";
 import { Topic } from "./views/topic.js";
+import { Webhook } from "./views/webhook.js";
+import { Webhooks } from "./views/webhooks.js";
 
 const connection = connect();
 watchTopics(connection);
 
-/** `#/topics/orders/3/17` is the record at offset 17 of partition 3 of `orders`, `#/topics/orders/groups/billing` its group `billing`. */
+/**
+ * `#/topics/orders/3/17` is the record at offset 17 of partition 3 of `orders`, `#/topics/orders/groups/billing` its group `billing`,
+ * `#/routing/readings` the exchange `readings`.
+ */
 function parse(hash) {
   const [view, ...rest] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
-  if (view === "sessions") return { view: "sessions" };
+  if (view === "sessions" || view === "events") return { view };
+  if (view === "routing") return { view, exchange: rest[0] || null };
+  if (view === "webhooks") return rest[0] ? { view: "webhook", id: rest[0] } : { view };
   if (view === "topics" && rest[1] === "groups" && rest[2]) return { view: "group", topic: rest[0], group: rest[2] };
   if (view === "topics" && rest[0]) {
     const isRecord = /^\d+$/.test(rest[1] ?? "") && /^\d+$/.test(rest[2] ?? "");
@@ -41,10 +50,23 @@ const go = (hash, replaces = false) => {
   else location.hash = hash;
 };
 
-const TITLES = { overview: () => "Topics", sessions: () => "Sessions", topic: (at) => at.topic, group: (at) => `${at.group} · ${at.topic}` };
+const TITLES = {
+  overview: () => "Topics",
+  routing: (at) => (at.exchange === null ? "Routing" : `${at.exchange} · Routing`),
+  webhooks: () => "Webhooks",
+  webhook: () => "Webhook",
+  events: () => "Events",
+  sessions: () => "Sessions",
+  topic: (at) => at.topic,
+  group: (at) => `${at.group} · ${at.topic}`,
+};
 
 function View({ at }) {
   if (at.view === "sessions") return html`<${Sessions} connection=${connection} />`;
+  if (at.view === "routing") return html`<${Routing} connection=${connection} asked=${at.exchange} go=${go} />`;
+  if (at.view === "webhooks") return html`<${Webhooks} connection=${connection} />`;
+  if (at.view === "webhook") return h(Webhook, { key: at.id, connection, id: at.id, go });
+  if (at.view === "events") return html`<${Events} connection=${connection} />`;
   if (at.view === "topic") return h(Topic, { key: at.topic, connection, name: at.topic, asked: at.record, go });
   if (at.view === "group") return h(Group, { key: `${at.topic}/${at.group}`, connection, topic: at.topic, name: at.group, go });
   return html`<${Overview} connection=${connection} go=${go} />`;
@@ -67,6 +89,9 @@ function App() {
     const undo = [
       bind("?", "Show or hide this sheet", () => setHelp((is) => !is)),
       bind("g t", "Go to topics", () => go("#/")),
+      bind("g r", "Go to routing", () => go("#/routing")),
+      bind("g w", "Go to webhooks", () => go("#/webhooks")),
+      bind("g e", "Go to events", () => go("#/events")),
       bind("g s", "Go to sessions", () => go("#/sessions")),
       bind("t", "Switch between dark and light", toggleTheme),
     ];

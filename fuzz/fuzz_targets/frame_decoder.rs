@@ -2,15 +2,17 @@
 //!
 //! Holds that nothing panics, that the scanner accepts exactly the JSON that `serde_json` accepts (up to the
 //! limit of depth), that a record which was decoded, written as a `message` and published again is the
-//! same bytes, and that what settles deliveries names a bounded number of them and is one line.
+//! same bytes, that what settles deliveries names a bounded number of them and is one line, and that what was let
+//! through of routing keys, delays and notices is within its limits.
 
 #![no_main]
 
 use callboard_protocol::{
     Offset, PartitionId, Timestamp, TopicName,
-    client::{ClientFrame, NewRecord, Records, Request, Settle, SettleAction, decode_messages},
+    client::{ClientFrame, Due, NewRecord, Records, Request, Settle, SettleAction, To, decode_messages},
     json::{self, JsonError},
-    limits::DELIVERIES_MAX,
+    limits::{CORRELATION_ID_BYTES_MAX, DELAY_MS_MAX, DELIVERIES_MAX, NOTIFY_URL_BYTES_MAX},
+    name::check_routing_key,
     server::{MessageFields, MessagePrefix},
 };
 use libfuzzer_sys::fuzz_target;
@@ -26,15 +28,20 @@ fuzz_target!(|data: &[u8]| {
         assert!(decoded.is_err(), "a frame that is not JSON was taken");
     }
     match decoded.map(|frame| frame.request) {
-        Ok(Request::Publish(publish)) => match publish.records {
-            Records::One(record) => comes_back(&record),
-            Records::Many(records) => records.iter().flatten().for_each(comes_back),
-        },
+        Ok(Request::Publish(publish)) => {
+            if let To::Exchange { routing_key, .. } = &publish.to {
+                assert!(check_routing_key(routing_key).is_ok(), "a routing key was not checked");
+            }
+            match publish.records {
+                Records::One(record) => is_sound(&record),
+                Records::Many(records) => records.iter().flatten().for_each(is_sound),
+            }
+        }
         Ok(Request::Settle(settle)) => is_bounded(&settle),
         _ => {}
     }
     if let Ok(posted) = decode_messages(text) {
-        posted.records.iter().flatten().for_each(comes_back);
+        posted.records.iter().flatten().for_each(is_sound);
     }
 });
 
@@ -57,6 +64,19 @@ fn agrees_with_serde_json(text: &str) {
         Err(JsonError::TooDeep(_)) => {}
         Err(error) => assert!(reference.is_err(), "serde_json accepts, the scanner says {error}"),
     }
+}
+
+fn is_sound(record: &NewRecord<'_>) {
+    if let Some(Due::After(delay_ms)) = record.due {
+        assert!(delay_ms <= DELAY_MS_MAX, "{delay_ms} ms");
+    }
+    if let Some(notify) = &record.notify {
+        let id_bytes = notify.correlation_id.len();
+        assert!((1..=CORRELATION_ID_BYTES_MAX).contains(&id_bytes), "{id_bytes} bytes of id");
+        let url_bytes = notify.url.as_ref().map_or(0, |url| url.len());
+        assert!(url_bytes <= NOTIFY_URL_BYTES_MAX, "{url_bytes} bytes of URL");
+    }
+    comes_back(record);
 }
 
 /// Writes the record as a subscriber would see it, publishes that, and compares.

@@ -9,7 +9,7 @@ use actix::{Addr, Message};
 use bytes::Bytes;
 use callboard_core::partition::Draft;
 use callboard_protocol::{
-    FrameId, Offset, PartitionId,
+    FrameId, Offset, PartitionId, Timestamp,
     client::Ack,
     error::Refusal,
     server::{DurabilityText, RecordResult, Stored},
@@ -46,6 +46,8 @@ pub struct Append {
     pub receipt: Receipt,
     /// Who else is told when it comes so far, by record.
     pub notices: Vec<(usize, NoticeTo)>,
+    /// When each record is due; empty unless they are scheduled.
+    pub dues: Vec<Timestamp>,
 }
 
 impl Append {
@@ -66,6 +68,7 @@ impl Append {
             draft,
             asked: self.asked,
             keep: self.keep,
+            dues: self.dues.split_off(at.min(self.dues.len())),
         }
     }
 
@@ -108,6 +111,8 @@ pub enum Keep {
     Stored,
     /// `ttl_ms` 0: live subscribers only.
     Transient,
+    /// Among the schedules, until it is due.
+    Scheduled,
 }
 
 /// What the answer to one record must carry.
@@ -189,6 +194,8 @@ pub enum Settlement {
     Waited(Vec<Waited>),
     /// Given to live subscribers, not stored.
     Passed,
+    /// What became of each that was to be scheduled.
+    Scheduled(Vec<RecordResult>),
     /// None is stored.
     Refused(Refusal),
 }
@@ -222,6 +229,7 @@ impl Settlement {
                 None => lost(),
             },
             Self::Passed => RecordResult::Passed(part),
+            Self::Scheduled(results) => results.get(index).cloned().unwrap_or_else(lost),
             Self::Refused(refusal) => RecordResult::Refused(refusal.clone()),
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
 
+pub mod subscribers;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -14,6 +16,7 @@ use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
 use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
 
+use self::subscribers::Subscribers;
 use super::{
     append::Append,
     group::handle::{GroupPart, GroupRef},
@@ -104,6 +107,8 @@ pub struct Topic {
     config: RwLock<Arc<TopicConfig>>,
     partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
     groups: RwLock<BTreeMap<GroupName, Arc<GroupRef>>>,
+    /// Who subscribes to it by its name.
+    pub subscribers: Subscribers,
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
@@ -126,6 +131,7 @@ impl Topic {
             config: RwLock::new(Arc::new(config)),
             partitions: RwLock::new(partitions.into()),
             groups: RwLock::default(),
+            subscribers: Subscribers::default(),
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
@@ -211,6 +217,7 @@ impl Topic {
     }
 
     pub(super) fn set_deleted(&self) {
+        self.subscribers.close();
         self.deleted.store(true, Ordering::Release);
     }
 
@@ -239,6 +246,10 @@ pub struct PartitionRef {
     groups: RwLock<Arc<[Arc<GroupPart>]>>,
     /// The offset after the newest admitted record; kept up only where the topic has a `records_max`.
     given: AtomicU64,
+    /// The schedule log of its topic, from the first record on that is scheduled in it.
+    schedules: OnceLock<TopicId>,
+    /// Records that wait there until they are due.
+    scheduled: AtomicU64,
     addr: RwLock<Option<Addr<PartitionActor>>>,
     log: RwLock<Option<Arc<dyn Log>>>,
 }
@@ -254,6 +265,8 @@ impl PartitionRef {
             waits: Waits::default(),
             groups: RwLock::new(Arc::new([])),
             given: AtomicU64::new(0),
+            schedules: OnceLock::new(),
+            scheduled: AtomicU64::new(0),
             addr: RwLock::new(None),
             log: RwLock::new(None),
         }
@@ -311,6 +324,25 @@ impl PartitionRef {
         {
             addr.do_send(Sent { from, next });
         }
+    }
+
+    /// The store's number of the schedule log, if there is one for this partition.
+    pub fn schedules(&self) -> Option<TopicId> {
+        self.schedules.get().copied()
+    }
+
+    pub(super) fn set_schedules(&self, log: TopicId) {
+        // It stays the same as long as the topic lives.
+        let _ = self.schedules.set(log);
+    }
+
+    /// How many records wait until they are due.
+    pub fn scheduled(&self) -> u64 {
+        self.scheduled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_scheduled(&self, count: u64) {
+        self.scheduled.store(count, Ordering::Relaxed);
     }
 
     /// Says where the next record goes, before it can be seen.

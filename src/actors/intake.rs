@@ -14,10 +14,15 @@ use callboard_core::{
     record::RecordParts,
     topic::{TopicConfig, partition_for_key},
 };
-use callboard_protocol::{ErrorCode, PartitionId, client::NewRecord, error::Refusal};
+use callboard_protocol::{
+    ErrorCode, PartitionId, Timestamp,
+    client::{Due, NewRecord},
+    error::Refusal,
+};
 
 use super::{
     append::{Append, Asked, Keep, Origin, Receipt, Reply},
+    clock,
     directory::{PartitionRef, Topic},
     notice::{NoticeTo, Wanted},
     push::{AllowPrivate, check_url},
@@ -78,6 +83,8 @@ pub struct OpenDraft {
     held: Held,
     /// The notices that are asked for, by record.
     wanted: Vec<(usize, Wanted)>,
+    /// When each record is due, if they are to be scheduled.
+    dues: Vec<Timestamp>,
 }
 
 /// A topic with what placing a record in it needs, kept from frame to frame.
@@ -171,15 +178,15 @@ impl Intake {
         asked: Asked,
         reply: Reply,
     ) -> Result<(), Box<(Refusal, Reply)>> {
-        if record.due.is_some() {
-            let refusal = not_available("delay_ms and deliver_at are not available in this version");
-            return Err(Box::new((refusal, reply)));
-        }
+        let due = match due_later(record, asked) {
+            Ok(due) => due,
+            Err(refusal) => return Err(Box::new((refusal, reply))),
+        };
         let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
-        let keep = if ttl_ms == Some(0) {
-            Keep::Transient
-        } else {
-            Keep::Stored
+        let keep = match (due, ttl_ms) {
+            (Some(_), _) => Keep::Scheduled,
+            (None, Some(0)) => Keep::Transient,
+            (None, _) => Keep::Stored,
         };
         let partitions = placing.partitions.len().max(1);
         let part = match placing.partition(record) {
@@ -218,6 +225,7 @@ impl Intake {
         open.wanted
             .extend(wanted.map(|wanted| (open.replies.len(), wanted)));
         open.draft.entries.push(DraftEntry { bytes, message_id });
+        open.dues.extend(due);
         open.replies.push(reply);
         Ok(())
     }
@@ -268,6 +276,7 @@ impl Intake {
                     replies: Vec::with_capacity(count),
                     held: Held::default(),
                     wanted: Vec::new(),
+                    dues: Vec::new(),
                 }));
                 self.open.len() - 1
             }
@@ -322,6 +331,7 @@ impl OpenDraft {
             keep: self.keep,
             receipt,
             notices,
+            dues: self.dues,
         };
         (self.part, append)
     }
@@ -348,8 +358,27 @@ fn parts<'a>(record: &'a NewRecord<'_>, ttl_ms: Option<u64>) -> RecordParts<'a> 
     }
 }
 
-fn not_available(message: &str) -> Refusal {
-    Refusal::new(ErrorCode::InvalidArgument, message)
+/// When a record is due; none for one that is not scheduled, or due already.
+fn due_later(record: &NewRecord<'_>, asked: Asked) -> Result<Option<Timestamp>, Refusal> {
+    let Some(due) = record.due else {
+        return Ok(None);
+    };
+    let now = clock::now();
+    let at = match due {
+        Due::After(delay_ms) => now.plus_ms(delay_ms),
+        Due::At(at) => at,
+    };
+    if at <= now {
+        return Ok(None);
+    }
+    if asked.until().is_some() || record.notify.is_some() {
+        return Err(Refusal::new(
+            ErrorCode::InvalidArgument,
+            "a record that is due later is answered when its schedule is durable; it takes no ack delivered or \
+             processed and no notify",
+        ));
+    }
+    Ok(Some(at))
 }
 
 fn not_stored() -> Refusal {

@@ -96,6 +96,8 @@ pub struct Settings {
     pub member_timeout_ms: u64,
     /// How long a named member's partitions wait for it to come back.
     pub rejoin_grace_ms: u64,
+    /// How long a temporary topic waits for a subscriber after a restart.
+    pub temporary_grace_ms: u64,
     /// How long a member may commit what it was given of a partition that it loses.
     pub revoke_grace_ms: u64,
     /// Whether webhooks and notices may go to addresses that are not public.

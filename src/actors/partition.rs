@@ -13,6 +13,7 @@ mod hold;
 mod mailbox;
 mod notices;
 mod room;
+mod schedule;
 mod waits;
 
 pub use mailbox::{Adopt, Close, Configure, EndWaits, StoreEvent, Watch};
@@ -21,6 +22,7 @@ pub use mailbox::{InjectPanic, Stall};
 use notices::Notices;
 pub use room::RoomMade;
 use room::RoomQueue;
+pub use schedule::{CancelScheduled, Found, ListScheduled, ListedSchedules, ScheduleEvent, read_payloads};
 pub use waits::{Processed, ProcessedOutcome, Sent};
 use waits::{Stays, WaitList};
 
@@ -76,6 +78,8 @@ pub struct PartitionActor {
     notices: Notices,
     /// Appends for which there is no room.
     room: RoomQueue,
+    /// Records that are due later.
+    later: schedule::Later,
     /// When those who wait are looked at again.
     look: Option<(Instant, SpawnHandle)>,
     watchers: Vec<Watcher>,
@@ -145,6 +149,7 @@ impl PartitionActor {
             waits: WaitList::new(part.clone()),
             notices: Notices::new(part.clone()),
             room: RoomQueue::new(part.clone()),
+            later: schedule::Later::default(),
             look: None,
             part,
             watchers: Vec::new(),
@@ -169,10 +174,7 @@ impl PartitionActor {
             }),
         });
         ctx.wait(opened.into_actor(self).map(|opened, actor, ctx| match opened {
-            Ok(Ok(opened)) => {
-                actor.opened(opened);
-                actor.retry_missed(ctx);
-            }
+            Ok(Ok(opened)) => actor.opened_with_schedules(opened, ctx),
             Ok(Err(error)) => actor.open_later(&error.to_string(), ctx),
             Err(_) => actor.open_later("the store gave no answer", ctx),
         }));
@@ -425,6 +427,7 @@ impl PartitionActor {
         self.end_waits(from.., &refusal, Stays::No);
         // Who published them is told that they are not stored.
         drop(self.notices.fail(from.., &refusal));
+        self.distrust_schedules(&refusal);
         self.state = None;
         self.incarnation = self.shared.next_incarnation();
         self.open(ctx);

@@ -86,7 +86,7 @@ pub struct SessionActor {
 /// Records that wait before they go to their partitions.
 enum Unsent {
     /// Until the partition's mailbox has room.
-    Append(Arc<PartitionRef>, Append),
+    Append(Arc<PartitionRef>, Box<Append>),
     /// What comes behind it waits until all of its partitions have it in their order: they hand it on from one to
     /// the next, and it must not be passed on that way.
     Together(Box<Together>, oneshot::Receiver<()>),
@@ -342,7 +342,7 @@ impl SessionActor {
                         Some(append)
                     };
                     if let Some(append) = unsent {
-                        self.unsent.push_back(Unsent::Append(part, append));
+                        self.unsent.push_back(Unsent::Append(part, Box::new(append)));
                     }
                 }
                 Open::Together(open) => {
@@ -366,7 +366,7 @@ impl SessionActor {
             match unsent {
                 Unsent::Append(part, append) => {
                     // Without an actor the append is dropped, and its receipt answers.
-                    let sent = part.addr().map(|addr| addr.send(append));
+                    let sent = part.addr().map(|addr| addr.send(*append));
                     if let Some(sent) = sent {
                         let _ = sent.await;
                     }

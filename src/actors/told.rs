@@ -11,7 +11,7 @@ use actix::{Addr, Message};
 use super::{
     group::{GroupActor, mailbox::LogEvent},
     hub::HubActor,
-    partition::{PartitionActor, StoreEvent},
+    partition::{PartitionActor, ScheduleEvent, StoreEvent},
 };
 use crate::store::CommitEvent;
 
@@ -19,6 +19,8 @@ use crate::store::CommitEvent;
 pub enum Telling {
     /// A partition, of its records.
     Partition(Addr<PartitionActor>, CommitEvent),
+    /// A partition, of its schedules.
+    Schedules(Addr<PartitionActor>, CommitEvent),
     /// A group, of its log.
     Group(Addr<GroupActor>, CommitEvent),
 }
@@ -29,6 +31,7 @@ impl Telling {
     pub fn tell(self) {
         match self {
             Self::Partition(addr, event) => addr.do_send(StoreEvent(event)),
+            Self::Schedules(addr, event) => addr.do_send(ScheduleEvent(event)),
             Self::Group(addr, event) => addr.do_send(LogEvent(event)),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod deaths;
 pub mod groups;
+pub mod schedules;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tokio::sync::oneshot;
 use self::{
     deaths::Deaths,
     groups::{GroupDied, Groups},
+    schedules::Schedules,
 };
 use super::{
     Shared,
@@ -41,6 +43,7 @@ pub struct TopicActor {
     /// The groups that the store keeps, until the topic is there.
     kept_groups: Vec<StoredTopic>,
     groups: Groups,
+    schedules: Schedules,
     sentinel: Sentinel,
 }
 
@@ -79,13 +82,15 @@ impl TopicActor {
             waiting: Vec::new(),
             kept_groups: Vec::new(),
             groups: Groups::default(),
+            schedules: Schedules::default(),
             sentinel,
         }
     }
 
-    /// With the groups that the store keeps of it.
+    /// With the groups that the store keeps of it, and its schedules.
     pub fn with_groups(mut self, kept: Vec<StoredTopic>) -> Self {
         self.kept_groups = kept;
+        self.take_kept_schedules();
         self
     }
 
@@ -115,6 +120,7 @@ impl TopicActor {
                 partition: PartitionId(number),
             };
             let part = Arc::new(PartitionRef::new(key, &self.stored.name));
+            self.wire_schedules_of(&part);
             self.start_partition(&part, ctx);
             self.parts.push(Part {
                 shared: part,
@@ -199,6 +205,7 @@ impl Actor for TopicActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.adopt_schedules();
         for index in 0..self.parts.len() {
             // Taken over from an actor that died, perhaps together with a partition.
             let part = self.parts[index].shared.clone();
@@ -318,6 +325,7 @@ impl Handler<CloseTopic> for TopicActor {
             }
         }
         self.close_groups();
+        self.close_schedules();
         ctx.stop();
     }
 }

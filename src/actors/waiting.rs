@@ -97,6 +97,7 @@ pub struct Waits {
     delivered: AtomicU64,
     processed: AtomicU64,
     for_room: AtomicBool,
+    due_for_room: AtomicBool,
 }
 
 impl Waits {
@@ -110,9 +111,9 @@ impl Waits {
         self.processed.load(Ordering::Acquire)
     }
 
-    /// Whether publishers wait for records to be finished because the topic is full.
+    /// Whether publishers, or records that are due, wait for records to be finished because the topic is full.
     pub fn for_room(&self) -> bool {
-        self.for_room.load(Ordering::SeqCst)
+        self.for_room.load(Ordering::SeqCst) || self.due_for_room.load(Ordering::SeqCst)
     }
 
     pub(super) fn counter(&self, until: Until) -> &AtomicU64 {
@@ -124,6 +125,10 @@ impl Waits {
 
     pub(super) fn set_for_room(&self, waits: bool) {
         self.for_room.store(waits, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_due_for_room(&self, waits: bool) {
+        self.due_for_room.store(waits, Ordering::SeqCst);
     }
 }
 

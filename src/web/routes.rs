@@ -11,7 +11,7 @@ use actix_web::{
 use super::{
     assets, health, metrics, openapi,
     problem::Problem,
-    rest::{groups, messages, sessions, topics, webhooks},
+    rest::{exchanges, groups, messages, sessions, topics, webhooks},
     sse,
 };
 
@@ -67,6 +67,19 @@ fn table() -> Vec<Endpoint> {
             .on(Method::DELETE, webhooks::delete),
         Endpoint::at("/api/v1/webhooks/{webhook}/enable").on(Method::POST, webhooks::enable),
         Endpoint::at("/api/v1/webhooks/{webhook}/disable").on(Method::POST, webhooks::disable),
+        Endpoint::at("/api/v1/exchanges")
+            .on(Method::GET, exchanges::list)
+            .on(Method::POST, exchanges::create),
+        Endpoint::at("/api/v1/exchanges/{exchange}")
+            .on(Method::GET, exchanges::get)
+            .on(Method::DELETE, exchanges::delete),
+        Endpoint::at("/api/v1/exchanges/{exchange}/bindings")
+            .on(Method::GET, exchanges::bindings)
+            .on(Method::POST, exchanges::bind),
+        Endpoint::at("/api/v1/exchanges/{exchange}/bindings/{binding}").on(Method::DELETE, exchanges::unbind),
+        Endpoint::at("/api/v1/exchanges/{exchange}/route").on(Method::GET, exchanges::route),
+        Endpoint::at("/api/v1/exchanges/{exchange}/messages").on(Method::POST, exchanges::publish),
+        Endpoint::at("/api/v1/unroutable").on(Method::GET, exchanges::unroutable),
         Endpoint::at("/api/v1/sessions").on(Method::GET, sessions::list),
         Endpoint::at("/api/v1/sessions/{session}").on(Method::DELETE, sessions::delete),
     ]

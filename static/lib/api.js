@@ -44,18 +44,19 @@ const json = async (method, path, body) => {
 
 const topicPath = (topic) => `/topics/${encodeURIComponent(topic)}`;
 
-/** Every topic; a listing in pages is followed to its end. */
-export async function listTopics() {
-  const topics = [];
+/** Everything of a listing; one that comes in pages is followed to its end. */
+async function all(path, field) {
+  const found = [];
   let next = null;
   do {
-    const page = await json("GET", next === null ? "/topics" : `/topics?next=${encodeURIComponent(next)}`);
-    topics.push(...page.topics);
+    const page = await json("GET", next === null ? path : `${path}?next=${encodeURIComponent(next)}`);
+    found.push(...page[field]);
     next = page.next ?? null;
   } while (next !== null);
-  return topics;
+  return found;
 }
 
+export const listTopics = () => all("/topics", "topics");
 export const getTopic = (topic) => json("GET", topicPath(topic));
 export const createTopic = (config) => json("POST", "/topics", config);
 export const deleteTopic = (topic) => json("DELETE", topicPath(topic));
@@ -75,3 +76,32 @@ export const endSession = (id) => json("DELETE", `/sessions/${encodeURIComponent
 export function readMessages(topic, partition, query) {
   return call("GET", `${topicPath(topic)}/partitions/${partition}/messages?${new URLSearchParams(query)}`);
 }
+
+/** What is due later, first due first, as raw text because of the payloads. */
+export const readScheduled = (topic, limit) => call("GET", `${topicPath(topic)}/scheduled?${new URLSearchParams({ limit })}`);
+export const cancelScheduled = (topic, id) => json("DELETE", `${topicPath(topic)}/scheduled/${encodeURIComponent(id)}`);
+
+const exchangePath = (exchange) => `/exchanges/${encodeURIComponent(exchange)}`;
+
+export const listExchanges = () => all("/exchanges", "exchanges");
+/** `{name, type, alternate?}` */
+export const createExchange = (exchange) => json("POST", "/exchanges", exchange);
+export const deleteExchange = (exchange) => json("DELETE", exchangePath(exchange));
+export const listBindings = (exchange) => all(`${exchangePath(exchange)}/bindings`, "bindings");
+/** `{topic, routing_key}`, or `exchange` for `topic`. */
+export const bind = (exchange, binding) => json("POST", `${exchangePath(exchange)}/bindings`, binding);
+export const unbind = (exchange, id) => json("DELETE", `${exchangePath(exchange)}/bindings/${encodeURIComponent(id)}`);
+/** A dry run: `{routes: [{topic}], bindings, exchanges, alternate}`. */
+export const route = (exchange, key) => json("GET", `${exchangePath(exchange)}/route?${new URLSearchParams({ routing_key: key })}`);
+/** The last publishes that nothing matched, newest first. */
+export const listUnroutable = async () => (await json("GET", "/unroutable")).unroutable;
+
+const webhookPath = (id) => `/webhooks/${encodeURIComponent(id)}`;
+
+export const listWebhooks = () => all("/webhooks", "webhooks");
+export const getWebhook = (id) => json("GET", webhookPath(id));
+/** Resolves to the webhook with its `secret`, which is said this once. */
+export const createWebhook = (webhook) => json("POST", "/webhooks", webhook);
+export const deleteWebhook = (id) => json("DELETE", webhookPath(id));
+export const enableWebhook = (id) => json("POST", `${webhookPath(id)}/enable`, {});
+export const disableWebhook = (id) => json("POST", `${webhookPath(id)}/disable`, {});

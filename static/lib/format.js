@@ -75,6 +75,12 @@ export function span(ms) {
   return `${Math.floor(seconds / size)} ${unit}${rest === 0 ? "" : ` ${rest} ${less}`}`;
 }
 
+/** Time that is left, in tenths of a second in the last minute: `4.0 s`. It never says that less is left than is. */
+export const countdown = (ms) => (ms < 60000 ? `${(Math.ceil(ms / 100) / 10).toFixed(1)} s` : span(Math.ceil(ms / 1000) * 1000));
+
+/** `14:03:07` if that is on the same day as `now`, else with its date. */
+export const day = (ms, now = Date.now()) => (new Date(ms).toDateString() === new Date(now).toDateString() ? clock(ms).slice(0, 8) : moment(ms).slice(0, 16));
+
 export const ago = (ms, now = Date.now()) => (now - ms < 2000 ? "just now" : `${duration(now - ms)} ago`);
 
 /** A small stable number for a key, 0 to 7: records of one key have one colour. Not the broker's partition hash. */

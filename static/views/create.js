@@ -13,9 +13,9 @@ const DURABILITIES = [
 const TIMES = [["minutes", 60000], ["hours", 3600000], ["days", 86400000]];
 const SIZES = [["KiB", 1024], ["MiB", 1 << 20], ["GiB", 1 << 30]];
 
-/** What is wrong with a topic's name, in words, or null. */
-export function nameFault(name) {
-  if (name === "") return "A topic needs a name.";
+/** What is wrong with the name of a topic or of `what` else, in words, or null. */
+export function nameFault(name, what = "A topic") {
+  if (name === "") return `${what} needs a name.`;
   if (!/^[A-Za-z0-9._-]+$/.test(name)) return "Letters, digits, and . _ - only.";
   if (name.split(".").includes("")) return "A dot stands between two words.";
   return name.length > 255 ? "At most 255 characters." : null;
@@ -47,6 +47,8 @@ function configOf(form) {
     ttl_ms: inUnits(form.ttl, TIMES),
     dedup_window_ms: inNumber(form.dedup),
     records_max: inNumber(form.recordsMax),
+    silent_after_ms: inUnits(form.silent, TIMES),
+    temporary: form.temporary ? true : undefined,
   };
   if (config.records_max !== undefined) config.when_full = form.whenFull;
   return config;
@@ -55,6 +57,7 @@ function configOf(form) {
 const EMPTY = {
   name: "", partitions: "1", durability: "fsync", dedup: "", recordsMax: "", whenFull: "refuse",
   keepTime: { amount: "", unit: "days" }, keepBytes: { amount: "", unit: "MiB" }, ttl: { amount: "", unit: "minutes" },
+  silent: { amount: "", unit: "minutes" }, temporary: false,
 };
 
 export function CreateTopic({ onCreated, onClose }) {
@@ -130,5 +133,8 @@ function More({ form, set }) {
           <option value="refuse">refuse the publisher</option><option value="wait">let the publisher wait</option>
         </select>
       </label>
+      <${Quantity} label="Tell when silent for" hint="never" units=${TIMES} value=${form.silent} onChange=${set("silent")} />
+      <label class="choice lone-choice"><input type="checkbox" name="temporary" checked=${form.temporary} onChange=${(event) => set("temporary")(event.target.checked)} />
+        <span><b>temporary</b> Deleted when its last subscriber goes.</span></label>
     </div>`;
 }

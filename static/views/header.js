@@ -5,6 +5,9 @@ import { theme, toggleTheme } from "../lib/theme.js";
 
 const PHASES = { connecting: "Connecting", open: "Connected", waiting: "Reconnecting" };
 
+/** Pages that belong to another one of the views. */
+const WITHIN = { topic: "overview", group: "overview", webhook: "webhooks" };
+
 function ConnectionState({ connection }) {
   const state = useSignal(connection.state);
   useTick(state.phase === "waiting" ? 500 : 60000);
@@ -21,7 +24,7 @@ function ConnectionState({ connection }) {
 
 export function Header({ connection, view, onHelp }) {
   const shown = useSignal(theme);
-  const current = (name) => (view === name || (name === "overview" && (view === "topic" || view === "group")) ? "page" : null);
+  const current = (name) => (view === name || WITHIN[view] === name ? "page" : null);
   return html`
     <header class="top">
       <a class="brand" href="#/" aria-label="Callboard, to the topics">
@@ -29,6 +32,9 @@ export function Header({ connection, view, onHelp }) {
       </a>
       <nav aria-label="Views">
         <a href="#/" aria-current=${current("overview")}>Topics</a>
+        <a href="#/routing" aria-current=${current("routing")}>Routing</a>
+        <a href="#/webhooks" aria-current=${current("webhooks")}>Webhooks</a>
+        <a href="#/events" aria-current=${current("events")}>Events</a>
         <a href="#/sessions" aria-current=${current("sessions")}>Sessions</a>
       </nav>
       <${ConnectionState} connection=${connection} />

@@ -8,6 +8,7 @@ import { useKeys } from "../lib/keys.js";
 import { topicHash } from "../lib/place.js";
 import { CreateTopic } from "./create.js";
 import { DeleteTopic } from "./delete.js";
+import { Lately } from "./events.js";
 import { Newcomer, snippets } from "./newcomer.js";
 
 /** Rows drawn at once; a broker may have thousands of topics, and the filter finds the rest. */
@@ -50,6 +51,7 @@ export function Overview({ connection, go }) {
       ${found.length === 0 ? html`<p class="nothing">No topic has “${filter}” in its name.</p>` : null}
       ${found.length > ROWS_MAX ? html`<p class="nothing">${ROWS_MAX} of ${format.count(found.length)} topics are shown. Narrow them by name.</p>` : null}
     </${Notice}>
+    <${Lately} connection=${connection} />
     <details class="speak">
       <summary>Speak to this broker from elsewhere</summary>
       <div class="columns">${snippets().map((one) => html`<${Snippet} ...${one} />`)}</div>
@@ -87,14 +89,13 @@ function TopicTable({ found, onDelete }) {
 function TopicRow({ topic, onDelete }) {
   return html`
     <tr>
-      <th scope="row"><a class="topic-name" href=${topicHash(topic.name)}>${topic.name}</a></th>
+      <th scope="row"><a class="topic-name" href=${topicHash(topic.name)}>${topic.name}</a>${isInternal(topic) ? html` <span class="tag">the broker's own</span>` : null}${topic.config?.temporary ? html` <span class="tag">temporary</span>` : null}</th>
       <td data-label="Durability"><${Stamp} durability=${topic.config?.durability ?? "fsync"} /></td>
       <td data-label="Partitions" class="number">${topic.partitions.length}</td>
       <td data-label="Records" class="number">${format.count(recordsKept(topic))}</td>
       <td data-label="Size" class="number">${format.bytes(bytesKept(topic))}</td>
       <td data-label="In" class="number"><${Rate} value=${topic.measured.records} /></td>
       <td class="spark-cell"><${Sparkline} points=${history(topic)} of=${(point) => point.records} label=${`Records a second into ${topic.name}`} /></td>
-      <td class="row-end">${isInternal(topic) ? null : html`
-        <button type="button" class="quiet small" aria-label=${`Delete ${topic.name}`} onClick=${() => onDelete(topic)}>Delete</button>`}</td>
+      <td class="row-end">${isInternal(topic) ? null : html`<button type="button" class="quiet small" aria-label=${`Delete ${topic.name}`} onClick=${() => onDelete(topic)}>Delete</button>`}</td>
     </tr>`;
 }

@@ -6,6 +6,7 @@ import * as api from "../lib/api.js";
 import * as format from "../lib/format.js";
 import { usePolled } from "../lib/poll.js";
 import { topicHash } from "../lib/place.js";
+import { clientOf } from "../lib/sessions.js";
 
 const POLL_MS = 2000;
 
@@ -44,13 +45,6 @@ export function Sessions({ connection }) {
 }
 
 const optional = (value, show) => (value === undefined || value === null ? "–" : show(value));
-
-/** A browser by its name, out of what it calls itself; anything else as it is. */
-function clientOf(client) {
-  if (!client) return "";
-  const [, name] = client.match(/(Firefox|Edg|OPR|Chrome|Safari)\/\d+/) ?? [];
-  return { Edg: "Edge", OPR: "Opera" }[name] ?? name ?? client.slice(0, 40);
-}
 
 const FOLLOWS_SHOWN = 4;
 

@@ -17,6 +17,7 @@ import { Publish } from "./publish.js";
 import { Rates } from "./rates.js";
 import { OpenRecord } from "./record.js";
 import { Records } from "./records.js";
+import { Scheduled, ScheduledSum, useScheduled } from "./scheduled.js";
 
 export function Topic({ connection, name, asked, go }) {
   const { list, error, at } = useSignal(topics);
@@ -92,6 +93,7 @@ function Board({ connection, topic, asked, go }) {
   const { feed, stage } = useFeed(connection, topic);
   const opened = useOpened(feed, topic.name, asked, go);
   const groups = useGroups(topic.name);
+  const scheduled = useScheduled(topic.name);
   const [doomed, setDoomed] = useState(null);
   useKeys({
     "g g": ["Go to the topic's groups", goToGroups],
@@ -100,18 +102,19 @@ function Board({ connection, topic, asked, go }) {
   });
   const isOpen = opened.record !== null || opened.error !== null;
   return html`
-    <${Head} topic=${topic} groups=${groups.list} onDelete=${() => setDoomed(topic)} />
+    <${Head} topic=${topic} groups=${groups.list} scheduled=${scheduled} onDelete=${() => setDoomed(topic)} />
     <div class="topic-grid">
       <${Picture} feed=${feed} stage=${stage} topic=${topic} onPick=${opened.open} />
       <${Rates} topic=${topic} />
       <div class="topic-main">
         <${Records} feed=${feed} topic=${topic} opened=${opened.record} onOpen=${opened.open} />
+        <${Scheduled} topic=${topic} scheduled=${scheduled} />
         <${Groups} topic=${topic} groups=${groups} />
         <${Partitions} topic=${topic} />
       </div>
       <div class="topic-side">
         ${isOpen ? html`<${OpenRecord} topic=${topic} opened=${opened} go=${go} />` : null}
-        ${isInternal(topic) ? null : html`<${Publish} connection=${connection} topic=${topic} go=${go} />`}
+        ${isInternal(topic) ? html`<${Internal} />` : html`<${Publish} connection=${connection} topic=${topic} go=${go} onSent=${scheduled.askAgain} />`}
       </div>
     </div>
     <${DeleteTopic} topic=${doomed} onClose=${() => setDoomed(null)} onDeleted=${() => go("#/")} />`;
@@ -123,9 +126,15 @@ const CONFIG_WORDS = {
   ttl_ms: (value) => `records live for ${format.duration(value, 2)}`,
   records_max: (value, config) => `at most ${format.count(value)} unfinished, then ${config.when_full === "wait" ? "publishers wait" : "refused"}`,
   temporary: (value) => (value ? "deleted with its last subscriber" : null),
+  silent_after_ms: (value) => `silent after ${format.duration(value, 2)}`,
 };
 
-function Head({ topic, groups, onDelete }) {
+const Internal = () => html`
+  <${Notice} title="The broker's own">
+    <p class="side-text">Only the broker writes to this topic. It can be followed and read like any other.</p>
+  </${Notice}>`;
+
+function Head({ topic, groups, scheduled, onDelete }) {
   const config = topic.config ?? {};
   const words = Object.entries(CONFIG_WORDS)
     .filter(([field]) => config[field] !== undefined && config[field] !== null)
@@ -139,6 +148,7 @@ function Head({ topic, groups, onDelete }) {
         <span><b>${format.count(recordsKept(topic))}</b> ${recordsKept(topic) === 1 ? "record" : "records"} kept${recordsEver(topic) > recordsKept(topic) ? ` of ${format.count(recordsEver(topic))}` : ""}</span>
         <span><b>${format.bytes(bytesKept(topic))}</b></span>
         <${GroupSum} list=${groups} />
+        <${ScheduledSum} scheduled=${scheduled} />
         ${words.map((one) => html`<span key=${one}>${one}</span>`)}
       </p>
       ${isInternal(topic) ? null : html`<div class="board-tools"><button type="button" class="on-board" onClick=${onDelete}>Delete</button></div>`}

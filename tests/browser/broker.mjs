@@ -37,15 +37,17 @@ function printedAddress(child) {
 }
 
 export class Broker {
-  static async start() {
+  /** `options` are further ones of the command line. */
+  static async start(...options) {
     const broker = new Broker();
+    broker.options = options;
     broker.data = await mkdtemp(join(tmpdir(), "callboard-browser-"));
     await broker.run("127.0.0.1:0");
     return broker;
   }
 
   async run(listen) {
-    this.child = spawn(binary(), ["serve", "--listen", listen, "--data", this.data], { stdio: ["ignore", "pipe", "pipe"] });
+    this.child = spawn(binary(), ["serve", "--listen", listen, "--data", this.data, ...this.options], { stdio: ["ignore", "pipe", "pipe"] });
     this.url = await printedAddress(this.child);
   }
 
@@ -69,9 +71,23 @@ export class Broker {
     return fetch(`${this.url}/api/v1${path}`, { ...init, headers: { "content-type": "application/json", ...init.headers } });
   }
 
-  async create(name, config = {}) {
-    const answer = await this.api("/topics", { method: "POST", body: JSON.stringify({ name, ...config }) });
-    if (answer.status !== 201) throw new Error(`create ${name}: ${answer.status} ${await answer.text()}`);
+  /** Posts `body` and gives the answer, which must be `status`. */
+  async post(path, body, status = 201) {
+    const answer = await this.api(path, { method: "POST", body: JSON.stringify(body) });
+    const text = await answer.text();
+    if (answer.status !== status) throw new Error(`POST ${path}: ${answer.status} ${text}`);
+    return text === "" ? null : JSON.parse(text);
+  }
+
+  /** The answer to a GET, which must be 200. */
+  async read(path) {
+    const answer = await this.api(path);
+    if (answer.status !== 200) throw new Error(`GET ${path}: ${answer.status} ${await answer.text()}`);
+    return answer.json();
+  }
+
+  create(name, config = {}) {
+    return this.post("/topics", { name, ...config });
   }
 
   /** A plain WebSocket client: `publish(lines)` sends raw publish frames and resolves when each has its reply. */
@@ -91,6 +107,13 @@ export class Broker {
     return {
       closed,
       close: () => socket.close(),
+      /** Sends any frame and resolves to its reply, which may be an error. */
+      ask: (frame) => {
+        const id = nextId++;
+        const reply = new Promise((resolve) => waiting.set(id, resolve));
+        socket.send(JSON.stringify({ ...frame, id }));
+        return reply;
+      },
       /** `bodies` are the members of publish frames as raw text, so that the tests choose every byte of a payload. */
       publish: (topic, bodies) => {
         const replies = [];

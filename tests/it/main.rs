@@ -11,6 +11,7 @@ mod protocol_doc;
 mod protocol_live;
 mod real_input;
 mod rest;
+mod schedules;
 mod socket;
 mod subscriptions;
 mod support;

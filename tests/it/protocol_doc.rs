@@ -1,11 +1,14 @@
 //! Holds `docs/protocol.md` against the code: what it shows can be read, and what it lists is so.
 
 use callboard_protocol::{
-    Epoch, ErrorCode, FrameId, GroupMode, GroupName, Offset, PartitionId, Timestamp, TopicName,
-    client::ClientFrame,
+    Epoch, ErrorCode, FrameId, GroupMode, GroupName, Offset, PartitionId, ScheduleId, Timestamp, TopicName,
+    client::{Ack, ClientFrame},
     error::Refusal,
     limits,
-    server::{self, Lease, MessageFields, MessagePrefix, RecordResult, ServerFrame, Stored},
+    server::{
+        self, Lease, MessageFields, MessagePrefix, Notice, NoticeForm, NoticeOutcome, RecordResult,
+        RouteResult, Scheduled, ServerFrame, Stored,
+    },
 };
 use serde_json::Value;
 
@@ -117,7 +120,10 @@ fn every_client_frame_of_the_document_is_read_or_refused_as_it_says() {
                 row[1]
             );
         }
-        let expected = expected.map(|(_, code)| code);
+        // The others are read, and refused by the broker.
+        let expected = expected
+            .map(|(_, code)| code)
+            .filter(|code| *code == ErrorCode::UnknownType && frame["type"] == "auth");
         let id = |id: Option<FrameId>| serde_json::to_value(id).unwrap();
         let (found, carried) = match ClientFrame::decode(text) {
             Ok(frame) => (None, id(frame.id)),
@@ -303,6 +309,65 @@ fn the_document_shows_frames_of_groups_as_they_are_written() {
 }
 
 #[test]
+fn the_document_shows_what_later_and_routed_records_are_answered() {
+    let topic = |name| TopicName::parse(name).unwrap();
+    let (plant, later, orders, jobs) = (topic("plant"), topic("later"), topic("orders"), topic("jobs"));
+    let stored = Stored {
+        offset: Offset(5),
+        duplicate: false,
+        durability: "fsync",
+    };
+    let routes = [RouteResult {
+        topic: plant,
+        result: RecordResult::Stored(PartitionId(0), stored),
+    }];
+    let scheduled = Scheduled {
+        id: ScheduleId::parse("s-0-41").unwrap(),
+        deliver_at: Timestamp(1_795_146_000_123),
+        duplicate: false,
+        durability: "fsync",
+    };
+    let refusal = Refusal::new(ErrorCode::DeadLettered, "not a number");
+    let refusal = refusal.with_place(PartitionId(0), Offset(4));
+    let reached = |partition, offset, result| NoticeOutcome::Reached {
+        partition: PartitionId(partition),
+        offset: Offset(offset),
+        result,
+    };
+    let notices = [
+        ("c-17", Ack::Delivered, &orders, reached(3, 17, None)),
+        (
+            "c-18",
+            Ack::Processed,
+            &jobs,
+            reached(0, 3, Some(br#"{"product":42}"#.as_slice())),
+        ),
+        ("c-19", Ack::Processed, &jobs, NoticeOutcome::Failed(&refusal)),
+    ];
+    let mut written = vec![Vec::new(), Vec::new()];
+    server::published_routes(&mut written[0], Some(&FrameId::Number(3)), "readings", &routes);
+    server::scheduled(&mut written[1], Some(&FrameId::Number(5)), &later, &scheduled);
+    for (correlation_id, on, topic, outcome) in notices {
+        let notice = Notice {
+            correlation_id,
+            on,
+            topic,
+            outcome,
+        };
+        let mut buffer = Vec::new();
+        server::notice(&mut buffer, NoticeForm::Frame, &notice);
+        written.push(buffer);
+    }
+    for frame in written {
+        let frame = String::from_utf8(frame).unwrap();
+        assert!(
+            DOCUMENT.lines().any(|line| line == frame),
+            "not in the document: {frame}"
+        );
+    }
+}
+
+#[test]
 fn the_table_of_error_codes_is_the_codes() {
     let rows: Vec<(String, String, &str)> = table("code | HTTP")
         .into_iter()
@@ -325,13 +390,14 @@ fn the_table_of_limits_is_the_limits() {
         .into_iter()
         .map(|row| (row[0].replace('`', ""), row[1].parse().unwrap()))
         .collect();
-    let limits: [(&str, u64); 26] = [
+    let limits: [(&str, u64); 30] = [
         ("FRAME_BYTES_MAX", limits::FRAME_BYTES_MAX as u64),
         ("MESSAGE_BYTES_MAX", limits::MESSAGE_BYTES_MAX as u64),
         ("PAYLOAD_DEPTH_MAX", limits::PAYLOAD_DEPTH_MAX as u64),
         ("KEY_BYTES_MAX", limits::KEY_BYTES_MAX as u64),
         ("MESSAGE_ID_BYTES_MAX", limits::MESSAGE_ID_BYTES_MAX as u64),
         ("TOPIC_NAME_BYTES_MAX", limits::TOPIC_NAME_BYTES_MAX as u64),
+        ("ROUTING_KEY_BYTES_MAX", limits::ROUTING_KEY_BYTES_MAX as u64),
         ("GROUP_NAME_BYTES_MAX", limits::GROUP_NAME_BYTES_MAX as u64),
         ("GROUP_CREDIT_DEFAULT", limits::GROUP_CREDIT_DEFAULT),
         ("LEASE_MS_MIN", limits::LEASE_MS_MIN),
@@ -340,6 +406,12 @@ fn the_table_of_limits_is_the_limits() {
         ("FRAME_ID_BYTES_MAX", limits::FRAME_ID_BYTES_MAX as u64),
         ("PARTITIONS_MAX", u64::from(limits::PARTITIONS_MAX)),
         ("PUBLISH_RECORDS_MAX", limits::PUBLISH_RECORDS_MAX as u64),
+        ("DELAY_MS_MAX", limits::DELAY_MS_MAX),
+        (
+            "CORRELATION_ID_BYTES_MAX",
+            limits::CORRELATION_ID_BYTES_MAX as u64,
+        ),
+        ("NOTIFY_URL_BYTES_MAX", limits::NOTIFY_URL_BYTES_MAX as u64),
         ("FETCH_RECORDS_MAX", limits::FETCH_RECORDS_MAX),
         ("FETCH_RECORDS_DEFAULT", limits::FETCH_RECORDS_DEFAULT),
         ("FETCH_BYTES_MAX", limits::FETCH_BYTES_MAX as u64),

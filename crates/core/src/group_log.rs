@@ -7,7 +7,10 @@
 
 use callboard_protocol::{Offset, PartitionId, Timestamp, id::SAFE_INTEGER_MAX};
 
-use crate::member::Generation;
+use crate::{
+    member::Generation,
+    varint::{self, VarintError},
+};
 
 /// The first byte of every record of a group log.
 const FORMAT_VERSION: u8 = 1;
@@ -294,7 +297,7 @@ impl EntryWriter {
 fn encode(entry: &Entry<'_>, bytes: &mut Vec<u8>) {
     let mut all = |kind: u8, numbers: &[u64]| {
         bytes.push(kind);
-        numbers.iter().for_each(|&number| put_varint(bytes, number));
+        numbers.iter().for_each(|&number| varint::put(bytes, number));
     };
     match *entry {
         Entry::Snapshot => all(SNAPSHOT, &[]),
@@ -338,17 +341,6 @@ fn encode(entry: &Entry<'_>, bytes: &mut Vec<u8>) {
         } => all(REDRIVEN, &[partition.0.into(), next.0, count]),
         Entry::Letters(topic) => all(LETTERS, &[topic]),
     }
-}
-
-/// Seven bits a byte, the lowest first; all bytes but the last have the highest bit set.
-///
-/// Source: unsigned LEB128, DWARF Debugging Information Format version 5, section 7.6.
-fn put_varint(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }
 
 /// The entries of one record of a group log, in their order. The iterator ends after an error.
@@ -442,20 +434,10 @@ impl<'a> Entries<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, EntryError> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.rest.split_first().ok_or(EntryError::Truncated)?;
-            self.rest = rest;
-            let bits = u64::from(byte & 0x7F);
-            if bits << shift >> shift != bits {
-                return Err(EntryError::Invalid);
-            }
-            number |= bits << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(EntryError::Invalid)
+        varint::take(&mut self.rest).map_err(|error| match error {
+            VarintError::Truncated => EntryError::Truncated,
+            VarintError::TooLarge => EntryError::Invalid,
+        })
     }
 
     fn small(&mut self) -> Result<u32, EntryError> {

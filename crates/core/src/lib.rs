@@ -15,6 +15,7 @@
 //! - [`group`]: partitioned groups: who owns which partition, when it moves, how far it is committed.
 //! - [`group_log`]: what happened in a group, as the entries of its log.
 //! - [`lease`]: shared groups, where each record is leased to one member.
+//! - [`schedule`]: records that are due later, when to wake for them, and the log that keeps them.
 //! - [`exchange`]: exchanges and their bindings: which topics a routing key reaches.
 
 mod dedup;
@@ -27,5 +28,7 @@ pub mod member;
 pub mod partition;
 pub mod position;
 pub mod record;
+pub mod schedule;
 pub mod subscription;
 pub mod topic;
+mod varint;

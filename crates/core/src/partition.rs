@@ -99,6 +99,12 @@ impl Partition {
         }
     }
 
+    /// The record that carried this message id inside the window; it may itself still wait to be committed.
+    pub fn repeated(&mut self, now: Timestamp, message_id: &[u8], window_ms: u64) -> Option<Offset> {
+        self.recent.forget_old(now.max(self.last_timestamp), window_ms);
+        self.recent.offset_of(message_id)
+    }
+
     /// Takes in the message id of a stored record when the partition is opened, oldest first.
     pub fn remember(&mut self, message_id: &[u8], offset: Offset, timestamp: Timestamp) {
         debug_assert!(
@@ -186,18 +192,8 @@ impl Partition {
         place: (Offset, Timestamp),
         limits: &AdmitLimits,
     ) -> Outcome {
-        if u64::from(entry.bytes) > limits.record_bytes_max {
-            let content_bytes =
-                RecordParts::decode(record).map_or(record.len(), |(parts, _)| parts.content_bytes());
-            if content_bytes as u64 > limits.record_bytes_max {
-                return refused(
-                    ErrorCode::RecordTooLarge,
-                    format!(
-                        "the record has {content_bytes} bytes, and the topic takes at most {}",
-                        limits.record_bytes_max
-                    ),
-                );
-            }
+        if let Err(refusal) = check_size(record, limits.record_bytes_max) {
+            return Outcome::Refused(refusal);
         }
         let message_id = entry.message_id.filter(|_| limits.dedup_window_ms > 0);
         // Before the topic's bounds, because a repeat stores nothing and must be answered as the first was.
@@ -269,6 +265,25 @@ impl Partition {
     pub fn last_timestamp(&self) -> Timestamp {
         self.last_timestamp
     }
+}
+
+/// Checks an encoded record against the topic's bound on what the publisher gave.
+///
+/// # Errors
+/// `record_too_large`.
+pub fn check_size(record: &[u8], record_bytes_max: u64) -> Result<(), Refusal> {
+    // The encoding is longer than what it encodes, so mostly it need not be decoded.
+    if record.len() as u64 <= record_bytes_max {
+        return Ok(());
+    }
+    let content_bytes = RecordParts::decode(record).map_or(record.len(), |(parts, _)| parts.content_bytes());
+    if content_bytes as u64 <= record_bytes_max {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::RecordTooLarge,
+        format!("the record has {content_bytes} bytes, and the topic takes at most {record_bytes_max}"),
+    ))
 }
 
 fn refused(code: ErrorCode, message: String) -> Outcome {

@@ -39,6 +39,17 @@ impl Receipt {
         }
     }
 
+    /// Of records that nobody waits for any more: those that were scheduled and are due now.
+    pub fn nobody(part: Arc<PartitionRef>) -> Self {
+        Self {
+            origin: None,
+            part,
+            bytes: 0,
+            held: Held::default(),
+            replies: Vec::new(),
+        }
+    }
+
     /// Whether its records are counted among those that wait.
     pub fn is_held(&self) -> bool {
         self.held.records > 0

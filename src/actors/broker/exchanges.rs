@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BrokerActor, not_found};
 use crate::{
-    actors::{Shared, partition::refusal},
+    actors::{Shared, announce::Event, partition::refusal},
     store::{Fact, FactChange, StoreError},
 };
 
@@ -179,10 +179,61 @@ fn destination(to: &BindTo) -> Destination {
     }
 }
 
-/// A change and what it means for the store.
+/// A change, what it means for the store, and what is told of it when it is kept.
 struct Change<T> {
     outcome: T,
     facts: Vec<FactChange>,
+    events: Vec<Event>,
+}
+
+impl<T> Change<T> {
+    /// Nothing changes.
+    fn none(outcome: T) -> Self {
+        Self {
+            outcome,
+            facts: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+fn was_created(exchange: &Exchange) -> Event {
+    Event::ExchangeCreated {
+        exchange: exchange.name.to_string(),
+        kind: exchange.kind.as_str().to_owned(),
+    }
+}
+
+/// A binding's id, its exchange, the topic or the exchange that it leads to, and its key.
+fn texts(binding: &Binding) -> (String, String, Option<String>, Option<String>, String) {
+    let (topic, to_exchange) = match &binding.to {
+        Destination::Topic(topic) => (Some(topic.to_string()), None),
+        Destination::Exchange(exchange) => (None, Some(exchange.to_string())),
+    };
+    let (id, exchange) = (binding.id.to_string(), binding.exchange.to_string());
+    (id, exchange, topic, to_exchange, binding.routing_key.to_string())
+}
+
+fn was_bound(binding: &Binding) -> Event {
+    let (id, exchange, topic, to_exchange, routing_key) = texts(binding);
+    Event::BindingCreated {
+        id,
+        exchange,
+        topic,
+        to_exchange,
+        routing_key,
+    }
+}
+
+fn was_unbound(binding: &Binding) -> Event {
+    let (id, exchange, topic, to_exchange, routing_key) = texts(binding);
+    Event::BindingDeleted {
+        id,
+        exchange,
+        topic,
+        to_exchange,
+        routing_key,
+    }
 }
 
 impl BrokerActor {
@@ -228,13 +279,18 @@ impl BrokerActor {
             let changed = shared.exchanges.change(|known| change(broker, known));
             let kept = match changed {
                 Err(refusal) => Err(refusal),
-                Ok(Change { outcome, facts }) if facts.is_empty() => Ok((outcome, None)),
-                Ok(Change { outcome, facts }) => Ok((outcome, Some(shared.store.keep_facts(facts)))),
+                Ok(change) => {
+                    let kept = (!change.facts.is_empty()).then(|| shared.store.keep_facts(change.facts));
+                    Ok((change.outcome, kept, change.events))
+                }
             };
             async move {
-                let (outcome, kept) = kept?;
+                let (outcome, kept, events) = kept?;
                 if let Some(kept) = kept {
                     kept.await.unwrap_or(Err(StoreError::ShuttingDown))?;
+                }
+                for event in events {
+                    shared.announce(event);
                 }
                 Ok::<T, ChangeError>(outcome)
             }
@@ -268,6 +324,9 @@ impl BrokerActor {
     pub(super) fn forget_topic_bindings(&self, topic: &str) -> Vec<FactChange> {
         let forgotten = self.shared.exchanges.change(|known| known.forget_topic(topic));
         forget_counts(&self.shared, None, &forgotten);
+        for binding in &forgotten {
+            self.shared.announce(was_unbound(binding));
+        }
         forgotten.iter().map(forget_binding).collect()
     }
 }
@@ -301,15 +360,18 @@ impl Handler<DeclareExchange> for BrokerActor {
         let DeclareExchange { exchange, creation } = declare;
         self.change_exchanges(move |_, known| {
             let declared = known.declare(exchange.clone()).map_err(|error| error.refusal())?;
-            let facts = match (declared, creation) {
-                (Declared::New, _) => vec![keep_exchange(&exchange)],
-                (Declared::Same, Creation::Declare) => Vec::new(),
+            match (declared, creation) {
+                (Declared::New, _) => Ok(Change {
+                    outcome: (),
+                    facts: vec![keep_exchange(&exchange)],
+                    events: vec![was_created(&exchange)],
+                }),
+                (Declared::Same, Creation::Declare) => Ok(Change::none(())),
                 (Declared::Same, Creation::New) => {
                     let message = format!("the exchange {} exists", exchange.name);
-                    return Err(Refusal::new(ErrorCode::Conflict, message));
+                    Err(Refusal::new(ErrorCode::Conflict, message))
                 }
-            };
-            Ok(Change { outcome: (), facts })
+            }
         })
     }
 }
@@ -328,7 +390,13 @@ impl Handler<DeleteExchange> for BrokerActor {
             }];
             facts.extend(deleted.bindings.iter().map(forget_binding));
             facts.extend(deleted.orphaned.iter().map(keep_exchange));
-            Ok(Change { outcome: (), facts })
+            let mut events: Vec<Event> = deleted.bindings.iter().map(was_unbound).collect();
+            events.push(Event::ExchangeDeleted { exchange: name });
+            Ok(Change {
+                outcome: (),
+                facts,
+                events,
+            })
         })
     }
 }
@@ -351,15 +419,13 @@ impl Handler<AddBinding> for BrokerActor {
                 routing_key: bind.routing_key.into(),
             };
             match known.bind(binding.clone()).map_err(|error| error.refusal())? {
-                Bound::Same(outcome) => Ok(Change {
-                    outcome,
-                    facts: Vec::new(),
-                }),
+                Bound::Same(outcome) => Ok(Change::none(outcome)),
                 Bound::New => {
                     broker.last_binding = id.0;
                     Ok(Change {
                         outcome: id,
                         facts: vec![keep_binding(&binding)],
+                        events: vec![was_bound(&binding)],
                     })
                 }
             }
@@ -379,6 +445,7 @@ impl Handler<RemoveBinding> for BrokerActor {
             Ok(Change {
                 outcome: (),
                 facts: removed.iter().map(forget_binding).collect(),
+                events: removed.iter().map(was_unbound).collect(),
             })
         })
     }

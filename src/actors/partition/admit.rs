@@ -52,8 +52,10 @@ impl PartitionActor {
         let Some(append) = self.hold_back(append) else {
             return;
         };
-        if append.keep == Keep::Transient {
-            return self.pass_on(append.draft, append.receipt);
+        match append.keep {
+            Keep::Stored => {}
+            Keep::Transient => return self.pass_on(append.draft, append.receipt),
+            Keep::Scheduled => return self.schedule(append),
         }
         let deadline = super::hold::deadline_of(append.asked);
         if self.waits_when_full() {
@@ -164,7 +166,7 @@ impl PartitionActor {
     }
 
     /// How many records fit; called while the topic's room is locked.
-    fn room_left(&self, counted: &Counted) -> u64 {
+    pub(super) fn room_left(&self, counted: &Counted) -> u64 {
         match self.topic.records_max {
             None => u64::MAX,
             Some(records_max) => records_max.saturating_sub(self.kept(counted)),
@@ -203,6 +205,7 @@ impl PartitionActor {
             draft,
             asked,
             keep: _,
+            dues: _,
             receipt,
             notices,
         } = append;

@@ -40,7 +40,7 @@ pub struct Hold {
 
 /// What came while the partition waits.
 enum Held {
-    Append(Append),
+    Append(Box<Append>),
     Visit(Box<Together>),
 }
 
@@ -86,7 +86,7 @@ impl PartitionActor {
     pub(super) fn hold_back(&mut self, append: Append) -> Option<Append> {
         match &mut self.hold {
             Some(hold) => {
-                hold.queue.push_back(Held::Append(append));
+                hold.queue.push_back(Held::Append(Box::new(append)));
                 None
             }
             None => Some(append),
@@ -216,7 +216,7 @@ impl PartitionActor {
         let mut queue = hold.queue;
         while let Some(next) = queue.pop_front() {
             match next {
-                Held::Append(append) => self.append(append),
+                Held::Append(append) => self.append(*append),
                 Held::Visit(together) => self.visit(together),
             }
             if let Some(hold) = &mut self.hold {

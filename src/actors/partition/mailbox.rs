@@ -61,12 +61,12 @@ impl Handler<StoreEvent> for PartitionActor {
                 next_offset,
             } if incarnation == self.incarnation => {
                 self.commit(next_offset);
-                self.retry_missed(ctx);
                 let somebody_waits = !self.waits.is_empty() || !self.notices.is_empty();
                 if somebody_waits && self.shared.is_shutting_down() {
                     self.end_all_waits();
                 }
-                self.look_later(ctx);
+                self.settle_schedules();
+                self.settled_down(ctx);
             }
             CommitEvent::Failed {
                 incarnation,
@@ -153,6 +153,7 @@ impl Handler<Close> for PartitionActor {
         let due = self.notices.fail(.., &deleted());
         self.give(due);
         self.refuse_room(&deleted());
+        self.close_schedules(&deleted());
         self.closed = true;
         self.inflight.clear();
         self.go_on();
@@ -188,8 +189,9 @@ impl Handler<RoomMade> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: RoomMade, ctx: &mut Self::Context) {
+        self.room_for_due();
         self.fill_room();
-        self.retry_missed(ctx);
+        self.settled_down(ctx);
     }
 }
 
@@ -212,6 +214,7 @@ impl PartitionActor {
     pub(super) fn settled_down(&mut self, ctx: &mut Context<Self>) {
         self.retry_missed(ctx);
         self.look_later(ctx);
+        self.look_at_schedules(ctx);
     }
 
     fn end_all_waits(&mut self) {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use callboard_protocol::{
-    ExchangeKind, ExchangeName, TopicName,
-    client::{Bind, BindTo},
+    ErrorCode, ExchangeKind, ExchangeName, Offset, TopicName,
+    client::{Bind, BindTo, NewRecord},
+    server::{RecordResult, RoutedResult},
 };
 use serde_json::{Value, json};
 
@@ -16,8 +17,12 @@ use super::{
 };
 use crate::{
     actors::{
+        append::Asked,
         directory::PartitionRef,
-        gateway::exchanges::{self, Creation, NewExchange},
+        gateway::{
+            self,
+            exchanges::{self, Creation, NewExchange, Sender},
+        },
         partition::{InjectPanic, Stall},
     },
     store::journal::{JournalOptions, JournalStore},
@@ -203,15 +208,32 @@ async fn partition_that_dies_frees_the_others() {
     died.do_send(Stall { blocked, may_go });
     is_blocked.await.unwrap();
     died.do_send(InjectPanic);
-    client.say(publish(2, &json!(2))).await;
-    let mut other = Talker::connect(&broker).await;
-    let first = if a.key < b.key { "a" } else { "b" };
-    let waiting = json!({"type": "publish", "id": 3, "topic": first, "payload": 3});
-    other.say(waiting).await;
+    let record = || vec![Ok(NewRecord::default())];
+    let (shared, first) = (broker.shared.clone(), if a.key < b.key { "a" } else { "b" });
+    let lost = actix_rt::spawn(async move {
+        let who = (Asked::DURABLE, Sender::default());
+        exchanges::publish_routed(&shared, "all", "k", record(), who).await
+    });
+    let shared = broker.shared.clone();
+    let waiting = actix_rt::spawn(async move {
+        let topic = shared.directory.get(first).unwrap();
+        gateway::publish(&shared, &topic, record(), Asked::DURABLE).await
+    });
+    // Both are at the first partition, one of them held by it, when the last one goes on and dies.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     go.send(()).unwrap();
-    let lost = client.answer(2).await;
-    assert_eq!(lost["code"], "internal", "{lost}");
-    assert_eq!(other.answer(3).await["offset"], 1);
+    let lost = lost.await.unwrap().unwrap();
+    assert!(
+        matches!(&lost[..], [RoutedResult::Refused(refusal)] if refusal.code == ErrorCode::Internal),
+        "{lost:?}"
+    );
+    let waiting = waiting.await.unwrap().unwrap();
+    assert!(
+        matches!(&waiting[..], [RecordResult::Stored(_, stored)] if stored.offset == Offset(1)),
+        "{waiting:?}"
+    );
     loop {
         let answer = client.ask(publish(4, &json!(4))).await;
         if answer["type"] == "published" {
@@ -362,9 +384,7 @@ async fn unroutable_publish_is_refused_and_remembered_with_its_sender() {
         client.ask(frame(4, "garden.tap")).await["routes"][0]["topic"],
         "garden"
     );
-    crate::actors::gateway::delete_topic(&broker.shared, "garden")
-        .await
-        .unwrap();
+    gateway::delete_topic(&broker.shared, "garden").await.unwrap();
     assert_eq!(client.ask(frame(5, "garden.tap")).await["code"], "unroutable");
 }
 

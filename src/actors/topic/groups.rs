@@ -8,7 +8,7 @@ use callboard_protocol::{ErrorCode, GroupMode, GroupName, TopicName, error::Refu
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{TopicActor, deaths::Deaths};
+use super::{TopicActor, deaths::Deaths, schedules::scheduled_topic};
 use crate::{
     actors::{
         clock,
@@ -53,8 +53,11 @@ struct StoredGroup {
     ordering: String,
 }
 
-/// The topic of the store's that the kept entry is a group of; none if it is a topic itself.
+/// The topic of the store's that the kept entry is a group or the schedule log of; none if it is a topic itself.
 pub fn parent_of(stored: &StoredTopic) -> Option<TopicId> {
+    if let Some(topic) = scheduled_topic(stored) {
+        return Some(topic);
+    }
     let rest = stored.name.as_str().strip_prefix(STORED_PREFIX)?;
     let (id, _) = rest.split_once('.')?;
     id.parse().ok().map(TopicId)

@@ -5,6 +5,8 @@ use std::{cell::Cell, time::Duration};
 use actix_web::{HttpMessage as _, HttpRequest, http::StatusCode, web::Payload};
 use callboard_protocol::{ErrorCode, error::Refusal, limits::FRAME_BYTES_MAX};
 use futures_util::StreamExt as _;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::web::problem::Problem;
 
@@ -41,6 +43,15 @@ impl Body {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// The fields of a body that is `what`: one object that has the `known` fields and no others, because one that
+    /// is misspelt would do nothing and nobody would notice.
+    ///
+    /// # Errors
+    /// `bad_frame` for what is no such object, `invalid_argument` for another field.
+    pub fn fields<T: DeserializeOwned>(&self, what: &str, known: &[&str]) -> Result<T, Refusal> {
+        object(&self.text, what, known)
+    }
 }
 
 struct Held(usize);
@@ -62,6 +73,20 @@ impl Drop for Held {
     fn drop(&mut self) {
         HELD_BYTES.set(HELD_BYTES.get() - self.0);
     }
+}
+
+fn object<T: DeserializeOwned>(text: &str, what: &str, known: &[&str]) -> Result<T, Refusal> {
+    let bad = |error: serde_json::Error| {
+        Refusal::new(ErrorCode::BadFrame, format!("{what} is a JSON object: {error}"))
+    };
+    // An array would be taken for the fields in their order.
+    let fields: Map<String, Value> = serde_json::from_str(text).map_err(bad)?;
+    if let Some(other) = fields.keys().find(|name| !known.contains(&name.as_str())) {
+        let shown: String = other.chars().take(64).collect();
+        let message = format!("{what} has no field {shown:?}; it has {}", known.join(", "));
+        return Err(Refusal::new(ErrorCode::InvalidArgument, message));
+    }
+    T::deserialize(Value::from(fields)).map_err(bad)
 }
 
 /// Reads a request's body.
@@ -148,4 +173,38 @@ fn check_media(request: &HttpRequest) -> Result<(), Problem> {
         return Err(Problem::invalid("the body must not be compressed"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Pair {
+        name: String,
+        count: Option<u64>,
+    }
+
+    fn pair(text: &str) -> Result<Pair, ErrorCode> {
+        object(text, "a pair", &["name", "count"]).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn an_object_has_its_fields_and_no_others() {
+        let name = "n".to_owned();
+        assert_eq!(pair(r#"{"name":"n"}"#), Ok(Pair { name, count: None }));
+        assert_eq!(pair(r#"{"count":5,"name":"n"}"#).unwrap().count, Some(5));
+        for (text, code) in [
+            ("", ErrorCode::BadFrame),
+            (r#"["n",5]"#, ErrorCode::BadFrame),
+            (r#""n""#, ErrorCode::BadFrame),
+            ("{}", ErrorCode::BadFrame),
+            (r#"{"name":5}"#, ErrorCode::BadFrame),
+            (r#"{"name":"n","count":-1}"#, ErrorCode::BadFrame),
+            (r#"{"name":"n","counts":1}"#, ErrorCode::InvalidArgument),
+        ] {
+            assert_eq!(pair(text), Err(code), "{text}");
+        }
+    }
 }

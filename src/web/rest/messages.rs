@@ -36,22 +36,13 @@ pub struct PublishQuery {
     timeout_ms: Option<u64>,
 }
 
-impl PublishQuery {
-    fn ack(&self) -> Result<Option<Ack>, Problem> {
-        Ok(Some(match self.ack.as_deref() {
-            None => return Ok(None),
-            Some("durable") => Ack::Durable,
-            Some("accepted") => Ack::Accepted,
-            Some("none") => Ack::None,
-            Some("delivered") => Ack::Delivered,
-            Some("processed") => Ack::Processed,
-            Some(_) => {
-                return Err(Problem::invalid(
-                    "ack is none, accepted, durable, delivered or processed",
-                ));
-            }
-        }))
-    }
+/// The level of ack that a query names.
+pub(super) fn ack_level(text: Option<&str>) -> Result<Option<Ack>, Problem> {
+    let level = |text| {
+        Ack::parse(text)
+            .ok_or_else(|| Problem::invalid("ack is none, accepted, durable, delivered or processed"))
+    };
+    text.map(level).transpose()
 }
 
 #[derive(Serialize)]
@@ -87,7 +78,7 @@ pub async fn publish(
     topic: Path<String>,
     query: Query<PublishQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let ack = query.ack()?;
+    let ack = ack_level(query.ack.as_deref())?;
     let body = body::read(&request, payload, Expect::Records).await?;
     let is_one = body.text().trim_start().starts_with('{');
     let posted = decode_messages(body.text())?;
@@ -123,7 +114,8 @@ pub async fn publish(
     Ok(json(answer))
 }
 
-fn json(body: Vec<u8>) -> HttpResponse {
+/// A body that is JSON already.
+pub(super) fn json(body: Vec<u8>) -> HttpResponse {
     HttpResponse::Ok().content_type(ContentType::json()).body(body)
 }
 

@@ -1,6 +1,7 @@
 //! `/api/v1`: each function translates one request to the actors and their answer back.
 
 pub mod body;
+pub mod exchanges;
 pub mod groups;
 pub mod messages;
 pub mod sessions;

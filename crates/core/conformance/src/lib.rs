@@ -14,6 +14,7 @@ pub mod pattern;
 pub mod position;
 mod random;
 pub mod record;
+pub mod schedule;
 pub mod subscription;
 pub mod time;
 pub mod topic;
@@ -158,6 +159,15 @@ scenarios! {
         hurt_length_near_the_address_space_is_refused
         unknown_flag_is_corrupt
         batch_from_an_offset_is_the_rest_of_it;
+    schedule:
+        random_schedules_are_delivered_once_through_crashes
+        log_that_is_mostly_done_is_moved_and_cut
+        record_is_due_at_its_time_and_not_before
+        number_that_was_forgotten_names_no_other_entry
+        message_id_is_known_while_its_record_waits_and_inside_its_window
+        schedule_entries_come_back_as_they_were_written
+        schedule_entries_are_encoded_as_documented
+        hurt_schedule_entries_are_errors_and_never_a_panic;
     subscription:
         reader_sees_every_record_once_in_order
         skipper_sees_or_is_told_of_every_record

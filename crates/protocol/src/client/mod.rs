@@ -35,7 +35,6 @@ use crate::{
     error::Refusal,
     json::{self, JsonError, Scanner},
     limits::FRAME_ID_BYTES_MAX,
-    name::check_routing_key,
 };
 
 /// One client frame.
@@ -237,12 +236,10 @@ impl<'a> Fields<'a> {
         match (self.topic, self.exchange) {
             (Some(topic), None) => Ok(To::Topic(text(topic, "topic")?)),
             (None, Some(exchange)) => {
-                let routing_key = self.routing_key.map(|key| text(key, "routing_key")).transpose()?;
-                let routing_key = routing_key.unwrap_or_default();
-                check_routing_key(&routing_key).map_err(|error| invalid(error.to_string()))?;
+                let routing_key = self.routing_key.map(publish::routing_key).transpose()?;
                 Ok(To::Exchange {
                     exchange: text(exchange, "exchange")?,
-                    routing_key,
+                    routing_key: routing_key.unwrap_or_default(),
                 })
             }
             (None, None) => Err(bad("publish needs a topic or an exchange")),

@@ -14,6 +14,7 @@ use crate::{
     error::Refusal,
     json::{self, JsonError, Scanner},
     limits::{HEADERS_BYTES_MAX, HEADERS_MAX, KEY_BYTES_MAX, MESSAGE_ID_BYTES_MAX, PUBLISH_RECORDS_MAX},
+    name::check_routing_key,
 };
 
 /// When a publish is answered.
@@ -156,6 +157,8 @@ pub struct Posted<'a> {
     pub ack: Option<Ack>,
     /// How long to wait for that, milliseconds; as `ack`.
     pub timeout_ms: Option<u64>,
+    /// What an exchange routes it by, checked; as `ack`.
+    pub routing_key: Option<Text<'a>>,
     /// One or several records; those that could not be read stand alone.
     pub records: Vec<Result<NewRecord<'a>, Refusal>>,
 }
@@ -168,13 +171,14 @@ pub struct Posted<'a> {
 pub fn decode_messages(text: &str) -> Result<Posted<'_>, Refusal> {
     let mut scanner = Scanner::new(text);
     let syntax = |error: JsonError| bad(error.to_string());
-    let (mut said_ack, mut said_timeout) = (None, None);
+    let (mut said_ack, mut said_timeout, mut said_key) = (None, None, None);
     let messages = match scanner.peek() {
         Some(b'[') => Messages::scan(&mut scanner).map_err(syntax)?,
         Some(b'{') => {
             let record = RecordFields::scan_with(&mut scanner, |key, value| match key {
                 "ack" => said_ack = json::not_null(value),
                 "timeout_ms" => said_timeout = json::not_null(value),
+                "routing_key" => said_key = json::not_null(value),
                 _ => {}
             });
             Messages::List(vec![record.map_err(syntax)?])
@@ -187,6 +191,7 @@ pub fn decode_messages(text: &str) -> Result<Posted<'_>, Refusal> {
         timeout_ms: said_timeout
             .map(|value| integer(value, "timeout_ms"))
             .transpose()?,
+        routing_key: said_key.map(routing_key).transpose()?,
         records: messages.read(scanner.saw_line_break())?,
     })
 }
@@ -207,7 +212,16 @@ impl<'a> Messages<'a> {
         }
         let mut records = Vec::new();
         scanner.array(|scanner| {
-            records.push(RecordFields::scan(scanner)?);
+            let mut has_routing_key = false;
+            let record = RecordFields::scan_with(scanner, |key, _| has_routing_key |= key == "routing_key")?;
+            // Not ignored as what nobody knows: the record would go elsewhere than its sender thinks.
+            records.push(if has_routing_key {
+                Err(bad(
+                    "records that come together have one routing_key, which stands beside them",
+                ))
+            } else {
+                record
+            });
             Ok::<(), JsonError>(())
         })?;
         Ok(Self::List(records))
@@ -242,12 +256,7 @@ pub(super) struct RecordFields<'a> {
 }
 
 impl<'a> RecordFields<'a> {
-    /// Passes one element of `messages`.
-    fn scan(scanner: &mut Scanner<'a>) -> Result<Result<Self, Refusal>, JsonError> {
-        Self::scan_with(scanner, |_, _| {})
-    }
-
-    /// The same, and gives `other` the fields that are no record's.
+    /// Passes one element of `messages`, and gives `other` the fields that are no record's.
     fn scan_with(
         scanner: &mut Scanner<'a>,
         mut other: impl FnMut(&str, &'a str),
@@ -356,6 +365,12 @@ pub(super) fn ack(value: &str) -> Result<Ack, Refusal> {
     json::as_text(value)
         .and_then(|text| Ack::parse(&text))
         .ok_or_else(|| bad("ack is one of none, accepted, durable, delivered, processed"))
+}
+
+pub(super) fn routing_key(value: &str) -> Result<Text<'_>, Refusal> {
+    let key = json::as_text(value).ok_or_else(|| bad("routing_key must be a string"))?;
+    check_routing_key(&key).map_err(|error| invalid(error.to_string()))?;
+    Ok(key)
 }
 
 pub(super) fn integer(value: &str, field: &str) -> Result<u64, Refusal> {

@@ -68,6 +68,38 @@ fn a_publish_that_does_not_say_where_to_is_refused() {
 }
 
 #[test]
+fn a_routing_key_is_for_all_records_that_come_together() {
+    let text = r#"{"type":"publish","exchange":"e","routing_key":"a","messages":[{"payload":1,"routing_key":"b"},
+        {"payload":2},{"routing_\u006bey":"b","payload":3},{"payload":{"routing_key":"b"}}]}"#;
+    let Records::Many(records) = published(text).records else {
+        panic!("several records")
+    };
+    let refused: Vec<_> = records.iter().map(Result::is_err).collect();
+    assert_eq!(refused, [true, false, true, false]);
+    let code = records[0].as_ref().unwrap_err().code;
+    assert_eq!(code, ErrorCode::BadFrame);
+    let posted = decode_messages(r#"[{"payload":1,"routing_key":"b"}]"#).unwrap();
+    assert!(posted.routing_key.is_none() && posted.records[0].is_err());
+}
+
+#[test]
+fn one_record_of_rest_may_say_its_routing_key() {
+    let key = |body| decode_messages(body).map(|posted| posted.routing_key.map(Text::into_owned));
+    assert_eq!(key(r#"{"payload":1}"#), Ok(None));
+    assert_eq!(key(r#"{"payload":1,"routing_key":null}"#), Ok(None));
+    assert_eq!(
+        key(r#"{"routing_key":"a.b","payload":1}"#),
+        Ok(Some("a.b".into()))
+    );
+    for (body, code) in [
+        (r#"{"payload":1,"routing_key":5}"#, ErrorCode::BadFrame),
+        (r#"{"payload":1,"routing_key":"a.*"}"#, ErrorCode::InvalidArgument),
+    ] {
+        assert_eq!(key(body).unwrap_err().code, code, "{body}");
+    }
+}
+
+#[test]
 fn an_exchange_is_declared_with_its_kind() {
     let declared = |fields: &str| {
         let text = format!(r#"{{"type":"declare","id":19,{fields}}}"#);
