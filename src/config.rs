@@ -18,6 +18,8 @@ use serde::Deserialize;
 /// Where the broker listens unless told otherwise: only this machine reaches it.
 const LISTEN: &str = "127.0.0.1:8080";
 /// Where the journal lives unless told otherwise.
+/// Time for whoever was cut off by a restart to come back.
+const TEMPORARY_GRACE_MS: u64 = 60_000;
 const DATA: &str = "./callboard-data";
 /// Shortest heartbeat, milliseconds: below it Pings are the load.
 const HEARTBEAT_MS_MIN: u64 = 100;
@@ -155,6 +157,15 @@ pub struct ServeArgs {
     )]
     pub revoke_grace_ms: Option<u64>,
 
+    /// How long a temporary topic waits for a subscriber after a restart [default: 60000]
+    #[arg(
+        long,
+        env = "CALLBOARD_TEMPORARY_GRACE_MS",
+        value_name = "MS",
+        hide_short_help = true
+    )]
+    pub temporary_grace_ms: Option<u64>,
+
     /// Threads that serve connections [default: one per core]
     #[arg(long, env = "CALLBOARD_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
@@ -237,6 +248,8 @@ pub struct ServeConfig {
     pub rejoin_grace: Duration,
     /// How long a member may commit what it was given of a partition that it loses.
     pub revoke_grace: Duration,
+    /// How long a temporary topic waits for a subscriber after a restart.
+    pub temporary_grace: Duration,
     /// Threads that serve connections.
     pub workers: NonZeroUsize,
     /// Size at which a file of the journal is laid down into segments, bytes.
@@ -290,6 +303,10 @@ impl ServeConfig {
             revoke_grace: grace(
                 args.revoke_grace_ms.or(file.revoke_grace_ms),
                 limits::REVOKE_GRACE_MS,
+            ),
+            temporary_grace: grace(
+                args.temporary_grace_ms.or(file.temporary_grace_ms),
+                TEMPORARY_GRACE_MS,
             ),
             workers: parse_workers(args.workers.or(file.workers))?,
             journal_file_bytes: parse_journal_file(args.journal_file_bytes.or(file.journal_file_bytes))?,
@@ -444,6 +461,7 @@ mod tests {
         assert_eq!(config.member_timeout, Duration::from_millis(30_000));
         assert_eq!(config.rejoin_grace, Duration::from_millis(5_000));
         assert_eq!(config.revoke_grace, Duration::from_millis(1_000));
+        assert_eq!(config.temporary_grace, Duration::from_millis(60_000));
     }
 
     #[test]

@@ -126,6 +126,7 @@ fn settings(config: &ServeConfig) -> Settings {
         session_timeout_ms: config.session_timeout.as_millis() as u64,
         member_timeout_ms: config.member_timeout.as_millis() as u64,
         rejoin_grace_ms: config.rejoin_grace.as_millis() as u64,
+        temporary_grace_ms: config.temporary_grace.as_millis() as u64,
         revoke_grace_ms: config.revoke_grace.as_millis() as u64,
         webhook_allow_private: match config.private_webhooks {
             PrivateWebhooks::Allowed => AllowPrivate::Yes,

@@ -5,6 +5,8 @@
 
 mod exchanges;
 mod groups;
+mod patch;
+mod temporary;
 mod webhooks;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -17,6 +19,8 @@ use tokio::sync::{Mutex, oneshot};
 pub use self::{
     exchanges::{AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding},
     groups::{GetGroup, RemoveGroup},
+    patch::PatchTopic,
+    temporary::{Abandoned, Settled},
     webhooks::{StartWebhook, WebhookDied},
 };
 pub use super::topic::groups::GroupWish;
@@ -27,7 +31,7 @@ use super::{
     directory::Topic,
     hub::{TopicClosed, TopicOpened},
     partition::refusal,
-    topic::{CloseTopic, Reconfigure, TopicActor, deaths::Deaths, is_memory_only},
+    topic::{CloseTopic, TopicActor, deaths::Deaths, is_memory_only},
 };
 use crate::store::{StoreError, StoredTopic, TopicId};
 
@@ -434,6 +438,7 @@ impl Handler<TopicReady> for BrokerActor {
             return;
         }
         entry.topic = Some(topic.clone());
+        topic.subscribers.tell(ctx.address());
         self.shared.directory.insert(topic.clone());
         for worker in self.shared.workers().iter() {
             worker.hub.do_send(TopicOpened(topic.clone()));
@@ -450,6 +455,8 @@ impl Handler<TopicReady> for BrokerActor {
                 topic: topic.name.to_string(),
                 temporary: topic.config().temporary,
             });
+        } else {
+            self.await_subscribers(&topic, ctx);
         }
         self.tell_ready(ctx);
     }
@@ -476,71 +483,6 @@ impl Handler<TopicDied> for BrokerActor {
             Ok(config) => self.start_topic(stored, config, Before::Died(adopted), ctx),
             Err(error) => log::error!("topic {name} can not be started again: {error}"),
         }
-    }
-}
-
-/// Changes a topic's configuration.
-#[derive(Message)]
-#[rtype(result = "Result<Arc<Topic>, Refusal>")]
-pub struct PatchTopic {
-    /// Which.
-    pub name: String,
-    /// The fields to change, as a JSON object.
-    pub patch: String,
-}
-
-impl Handler<PatchTopic> for BrokerActor {
-    type Result = ResponseActFuture<Self, Result<Arc<Topic>, Refusal>>;
-
-    fn handle(&mut self, PatchTopic { name, patch }: PatchTopic, _: &mut Self::Context) -> Self::Result {
-        if name.starts_with('$') {
-            return Box::pin(fut::ready(Err(internal_name())));
-        }
-        let Some(entry) = self.topics.get(name.as_str()) else {
-            return Box::pin(fut::ready(Err(not_found(&name))));
-        };
-        let turn = entry.changing.clone().lock_owned().into_actor(self);
-        Box::pin(turn.then(move |turn, broker, _| {
-            let changed = broker.patch_topic(name, &patch);
-            // The next change may begin when this one is done.
-            changed.map(move |changed, _, _| {
-                drop(turn);
-                changed
-            })
-        }))
-    }
-}
-
-impl BrokerActor {
-    /// Changes a topic, from what it is just now.
-    fn patch_topic(&self, name: String, patch: &str) -> ResponseActFuture<Self, Result<Arc<Topic>, Refusal>> {
-        let found = self
-            .topics
-            .get(name.as_str())
-            .and_then(|entry| entry.addr.clone().zip(entry.topic.clone()));
-        let Some((addr, topic)) = found else {
-            return Box::pin(fut::ready(Err(not_found(&name))));
-        };
-        let patched = topic.config().patched(patch);
-        let checked = patched.and_then(|config| check_dead_letters(&topic.name, &config).map(|()| config));
-        let config = match checked {
-            Ok(config) => config,
-            Err(refusal) => return Box::pin(fut::ready(Err(refusal))),
-        };
-        let json = config.to_json();
-        let partitions = config.partitions;
-        let changed = addr.send(Reconfigure(config));
-        Box::pin(changed.into_actor(self).map(move |changed, broker, _| {
-            changed.map_err(|error| Refusal::new(ErrorCode::Internal, error.to_string()))??;
-            // Another one of the same name may have taken its place meanwhile.
-            if let Some(entry) = broker.topics.get_mut(name.as_str())
-                && entry.stored.id == topic.id
-            {
-                entry.stored.config = json;
-                entry.stored.partitions = partitions;
-            }
-            Ok(topic)
-        }))
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
 
+pub mod subscribers;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
@@ -14,6 +16,7 @@ use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
 use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
 
+use self::subscribers::Subscribers;
 use super::{
     append::Append,
     group::handle::{GroupPart, GroupRef},
@@ -104,6 +107,8 @@ pub struct Topic {
     config: RwLock<Arc<TopicConfig>>,
     partitions: RwLock<Arc<[Arc<PartitionRef>]>>,
     groups: RwLock<BTreeMap<GroupName, Arc<GroupRef>>>,
+    /// Who subscribes to it by its name.
+    pub subscribers: Subscribers,
     turn: AtomicU32,
     version: AtomicU32,
     deleted: AtomicBool,
@@ -126,6 +131,7 @@ impl Topic {
             config: RwLock::new(Arc::new(config)),
             partitions: RwLock::new(partitions.into()),
             groups: RwLock::default(),
+            subscribers: Subscribers::default(),
             turn: AtomicU32::new(0),
             version: AtomicU32::new(0),
             deleted: AtomicBool::new(false),
@@ -211,6 +217,7 @@ impl Topic {
     }
 
     pub(super) fn set_deleted(&self) {
+        self.subscribers.close();
         self.deleted.store(true, Ordering::Release);
     }
 

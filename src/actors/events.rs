@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 pub use self::position::Position;
 use super::{
     clock,
-    directory::{PartitionRef, Topic},
+    directory::{PartitionRef, Topic, subscribers::Subscriber},
     hub::{Delivery, Feed, Hub},
     pages::{self, Starts},
 };
@@ -110,6 +110,8 @@ pub enum Begin {
 pub struct EventStream {
     hub: Rc<Hub>,
     topic: Arc<Topic>,
+    /// Counts it among the topic's subscribers.
+    _subscriber: Option<Subscriber>,
     parts: Vec<Part>,
     wake: Rc<Wake>,
     /// What is said before any record.
@@ -126,11 +128,15 @@ struct Part {
 }
 
 impl EventStream {
-    /// Begins to follow `topic`.
+    /// Begins to follow `topic`, counted by `subscriber`.
     ///
     /// # Errors
     /// `invalid_argument` for a time that is none, `storage_failed`, `shutting_down`.
-    pub async fn open(hub: Rc<Hub>, topic: Arc<Topic>, begin: Begin) -> Result<Self, Refusal> {
+    pub async fn open(
+        hub: Rc<Hub>,
+        (topic, subscriber): (Arc<Topic>, Option<Subscriber>),
+        begin: Begin,
+    ) -> Result<Self, Refusal> {
         if hub.shared.is_shutting_down() {
             return Err(Refusal::new(
                 ErrorCode::ShuttingDown,
@@ -149,6 +155,7 @@ impl EventStream {
         let mut stream = Self {
             hub,
             topic,
+            _subscriber: subscriber,
             parts: Vec::new(),
             wake: Rc::default(),
             opening: None,

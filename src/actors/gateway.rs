@@ -21,8 +21,11 @@ use tokio::sync::mpsc;
 use super::{
     Shared,
     append::{Answered, Asked, Origin, Reply, Slot},
-    broker::{DeleteTopic, GetTopic, PatchTopic, Want},
-    directory::Topic,
+    broker::{DeleteTopic, GetTopic, PatchTopic, Settled, Want},
+    directory::{
+        Topic,
+        subscribers::{Denied, Role, Subscriber},
+    },
     intake::{Intake, Open, Placing},
     partition::EndWaits,
 };
@@ -61,6 +64,38 @@ pub async fn topic_or_new(shared: &Shared, name: &str, want: Want) -> Result<Arc
         .send(GetTopic { name, want })
         .await
         .map_err(internal)?
+}
+
+/// What is done about a topic that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is created, if that is allowed.
+    Create,
+    /// Whoever asks is told.
+    Refuse,
+}
+
+/// A topic with a place among its subscribers, for one who gets every record.
+///
+/// # Errors
+/// As [`topic_or_new`]; `conflict` if a subscriber has the topic for itself.
+pub async fn place_in(
+    shared: &Shared,
+    name: &str,
+    missing: Missing,
+) -> Result<(Arc<Topic>, Subscriber), Refusal> {
+    loop {
+        let topic = match missing {
+            Missing::Create => topic_or_new(shared, name, Want::Auto).await?,
+            Missing::Refuse => topic(shared, name)?,
+        };
+        match Subscriber::new(&topic, Role::Plain) {
+            Ok(subscriber) => return Ok((topic, subscriber)),
+            Err(Denied::Refused(refusal)) => return Err(refusal),
+            // Just now; what comes after it is in the directory, or nothing, when the registry has answered.
+            Err(Denied::Gone) => shared.broker().send(Settled).await.map_err(internal)?,
+        }
+    }
 }
 
 /// Changes a topic's configuration; `patch` is a JSON object of the fields to change.

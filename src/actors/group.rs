@@ -45,7 +45,10 @@ use self::{
 };
 use super::{
     Shared, clock,
-    directory::{PartitionRef, Topic},
+    directory::{
+        PartitionRef, Topic,
+        subscribers::{Role, Subscriber},
+    },
     partition::refusal,
     topic::{Sentinel, TopicActor},
 };
@@ -217,6 +220,7 @@ impl GroupActor {
         }
         self.outgoing.send();
         self.announce();
+        self.let_go();
         self.report();
         self.bury_next(ctx);
         self.set_alarm(now, ctx);
@@ -302,6 +306,13 @@ impl GroupActor {
         }
     }
 
+    /// Lets a temporary topic end with members that went, but not before what they asked for is answered.
+    fn let_go(&mut self) {
+        if self.answers.is_empty() && !self.history.has_waiting() {
+            self.members.let_go();
+        }
+    }
+
     /// Lets the partitions know how much is unfinished, and who waits for room.
     fn report(&self) {
         let parts = self.group.parts();
@@ -356,7 +367,8 @@ impl GroupActor {
                 work.join(join, lease_ms).map_err(|error| group_refusal(&error))?;
             }
         }
-        self.members.add(join);
+        let subscriber = Subscriber::new(&self.topic, Role::Member);
+        self.members.add(join, subscriber.ok());
         Ok(self
             .parts
             .iter()

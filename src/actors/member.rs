@@ -27,7 +27,7 @@ use callboard_protocol::{
 pub use self::outstanding::Outstanding;
 use super::{
     conn::Conn,
-    directory::Topic,
+    directory::{Topic, subscribers::Subscriber},
     group::{
         GroupActor,
         handle::{Gauge, GroupRef, MemberKey},
@@ -53,6 +53,8 @@ pub struct Wish {
     pub exclusive: Exclusive,
     /// Where to begin in partitions in which the group has no position yet.
     pub starts: BTreeMap<PartitionId, Offset>,
+    /// Counts it among the topic's subscribers, until its group does and after that.
+    pub subscriber: Option<Subscriber>,
 }
 
 /// See the module.
@@ -92,7 +94,7 @@ enum Stage {
 
 impl Membership {
     /// Joins a group for a session. The answer comes as news.
-    pub fn join(hub: &Rc<Hub>, conn: &Rc<Conn>, (topic, group): (Arc<Topic>, Arc<GroupRef>), wish: Wish) {
+    pub fn join(hub: &Rc<Hub>, conn: &Rc<Conn>, (topic, group): (Arc<Topic>, Arc<GroupRef>), mut wish: Wish) {
         let out = Arc::new(AtomicU64::new(0));
         let following = Rc::new(Following {
             target: topic.name.as_str().into(),
@@ -104,6 +106,7 @@ impl Membership {
                 out: out.clone(),
             }),
             parts: RefCell::default(),
+            subscriber: RefCell::new(wish.subscriber.take()),
             conn: conn.clone(),
             ended: Cell::new(false),
         });
@@ -414,6 +417,7 @@ impl Membership {
     /// Takes it out of its session.
     fn remove(&self) {
         let index = self.index();
+        self.following.subscriber.take();
         self.conn
             .memberships
             .borrow_mut()

@@ -25,6 +25,8 @@
 //! | [`broker::GetTopic`] … | anyone → broker | one at a time for each name |
 //! | [`group::mailbox::Join`], `Commit`, `Settle` … | membership → group | in the order sent; answered once, also through a panic |
 //! | [`group::receipt::GroupNews`] | group → hub | in order; bounded by credit and by what the member's socket takes |
+//! | [`webhook::mailbox::GroupSays`] | group → webhook | in order; bounded by its concurrency |
+//! | [`group::mailbox::Settle`], `SetCredit` | webhook → group | one for each call that ended |
 //! | [`group::mailbox::Wake`] | partition, membership → group | at most one waits |
 //! | [`partition::Sent`], `Processed`, `RoomMade` | hub, group → partition | only while publishers wait for it |
 //! | [`announce::Event`] | anyone → `$events` | a bounded queue that never waits; the oldest go when it is full |
@@ -94,6 +96,8 @@ pub struct Settings {
     pub member_timeout_ms: u64,
     /// How long a named member's partitions wait for it to come back.
     pub rejoin_grace_ms: u64,
+    /// How long a temporary topic waits for a subscriber after a restart.
+    pub temporary_grace_ms: u64,
     /// How long a member may commit what it was given of a partition that it loses.
     pub revoke_grace_ms: u64,
     /// Whether webhooks and notices may go to addresses that are not public.

@@ -28,7 +28,7 @@ use callboard_protocol::{
 use super::{
     clock,
     conn::{Conn, Phase},
-    directory::{PartitionRef, Topic},
+    directory::{PartitionRef, Topic, subscribers::Subscriber},
     hub::{Delivery, Feed, Hub},
     member::Outstanding,
     wire::{self, Format},
@@ -58,6 +58,8 @@ pub struct Following {
     pub group: Option<Workplace>,
     /// Its partitions.
     pub parts: RefCell<Vec<Rc<PlainSubscription>>>,
+    /// Counts it among the topic's subscribers until it ends, if it names a topic.
+    pub subscriber: RefCell<Option<Subscriber>>,
     /// Whose it is.
     pub conn: Rc<Conn>,
     /// Ended; nothing more is sent.
@@ -496,6 +498,7 @@ impl Following {
     /// Ends it: nothing more is sent.
     pub fn end(&self, hub: &Rc<Hub>) {
         self.ended.set(true);
+        self.subscriber.take();
         for subscription in self.parts.borrow_mut().drain(..) {
             subscription.feed.leave(hub, &subscription);
         }

@@ -1,5 +1,6 @@
 //! What must hold of the actors together, over real sockets: panics, slow sessions, acks.
 
+mod client;
 mod cold;
 mod failing;
 mod groups;
@@ -7,8 +8,10 @@ mod groups_faults;
 mod raw;
 mod room;
 mod routed;
+mod schedules;
 mod sessions;
 mod waits;
+mod webhooks;
 mod websocket;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
@@ -60,6 +63,7 @@ impl Running {
             session_timeout_ms: 120_000,
             member_timeout_ms: 30_000,
             rejoin_grace_ms: 5_000,
+            temporary_grace_ms: 60_000,
             revoke_grace_ms: 1_000,
             webhook_allow_private: AllowPrivate::Yes,
         };

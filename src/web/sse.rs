@@ -12,9 +12,8 @@ use serde::Deserialize;
 use super::problem::Problem;
 use crate::actors::{
     Shared,
-    broker::Want,
     events::{self, Begin, EventStream, Position},
-    gateway,
+    gateway::{self, Missing},
 };
 
 /// What an EventSource that comes back says by itself.
@@ -73,13 +72,18 @@ pub async fn events(
     query: Query<EventsQuery>,
 ) -> Result<HttpResponse, Problem> {
     let begin = query.begin(&request)?;
-    let topic = match begin {
-        Begin::From(_) if request.method() == Method::GET => {
-            gateway::topic_or_new(&shared, &topic, Want::Auto).await?
-        }
-        _ => gateway::topic(&shared, &topic)?,
+    let placed = if request.method() == Method::GET {
+        let missing = match begin {
+            Begin::From(_) => Missing::Create,
+            Begin::At(_) => Missing::Refuse,
+        };
+        let (topic, subscriber) = gateway::place_in(&shared, &topic, missing).await?;
+        (topic, Some(subscriber))
+    } else {
+        // Who only asks for the head does not stay, and a temporary topic must not go with it.
+        (gateway::topic(&shared, &topic)?, None)
     };
-    let stream = EventStream::open(events::hub_of_this_thread()?, topic, begin).await?;
+    let stream = EventStream::open(events::hub_of_this_thread()?, placed, begin).await?;
     let mut response = HttpResponse::Ok();
     response
         .content_type("text/event-stream")

@@ -2,6 +2,7 @@
 //! that wait for a consumer: real sockets against a real broker process.
 
 mod events;
+mod temporary;
 
 use std::collections::VecDeque;
 

@@ -20,6 +20,7 @@ pub struct Broker {
     child: Child,
     address: String,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     data: TempDir,
 }
 
@@ -31,13 +32,19 @@ impl Broker {
 
     /// The same with more arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, Vec::new())
+    }
+
+    /// The same in an environment with more variables.
+    pub fn start_in(arguments: &[&str], environment: Vec<(&'static str, String)>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let (child, address) = launch("127.0.0.1:0", &arguments, &data);
+        let (child, address) = launch("127.0.0.1:0", &arguments, &environment, &data);
         Self {
             child,
             address,
             arguments,
+            environment,
             data,
         }
     }
@@ -65,7 +72,7 @@ impl Broker {
 
     /// Starts it again on the same directory and the same port.
     pub fn restart(&mut self) {
-        let (child, address) = launch(&self.address, &self.arguments, &self.data);
+        let (child, address) = launch(&self.address, &self.arguments, &self.environment, &self.data);
         self.child = child;
         self.address = address;
     }
@@ -115,8 +122,14 @@ impl Drop for Broker {
     }
 }
 
-fn launch(listen: &str, arguments: &[String], data: &TempDir) -> (Child, String) {
+fn launch(
+    listen: &str,
+    arguments: &[String],
+    environment: &[(&'static str, String)],
+    data: &TempDir,
+) -> (Child, String) {
     let mut command = serve_on(listen, data.path(), arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     process::launch(command.args(["--workers", "2"]).env("RUST_LOG", "error"))
 }
 

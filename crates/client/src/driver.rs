@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     error::{Error, ServerError},
-    frame::{Goaway, ServerFrame, Subscribed, Welcome},
+    frame::{Goaway, Notice, ServerFrame, Subscribed, Welcome},
     handle::{ConnectOptions, Delivered, Event, MemberEvent, Reconnect, SubscriptionEvent},
     members::Members,
     positions::{Accepted, Positions},
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     /// End the membership of this number.
     Leave(u64),
     Settle(Settlement),
+    /// Give notices to one more reader.
+    Notices(Reader),
     /// Send what came before and end.
     Close {
         done: oneshot::Sender<()>,
@@ -123,6 +125,8 @@ struct Driver {
     pending: BTreeMap<u64, Pending>,
     positions: Positions,
     members: Members,
+    /// Who reads notices.
+    notices: Vec<Reader>,
     /// Counts the connections: a delivery belongs to the one over which it came.
     connection: u64,
     backlog: Backlog,
@@ -146,6 +150,7 @@ pub(crate) async fn start(
         pending: BTreeMap::new(),
         positions: Positions::default(),
         members: Members::default(),
+        notices: Vec::new(),
         connection: 0,
         backlog: Backlog::default(),
         lines: VecDeque::new(),
@@ -311,6 +316,7 @@ impl Driver {
             Command::Join(joining) => self.join(joining),
             Command::Leave(number) => self.leave(number),
             Command::Settle(settlement) => self.settle(settlement),
+            Command::Notices(reader) => self.notices.push(reader),
             Command::Close { done } => *closing = Some(done),
         }
     }
@@ -390,6 +396,7 @@ impl Driver {
                 // Nobody needs to listen.
                 let _ = self.channels.events.send(Event::GoingAway { reason });
             }
+            ServerFrame::Notice(notice) => self.notice(&notice),
             ServerFrame::Error(error) => self.refused(error),
             ServerFrame::Welcome(_) | ServerFrame::Unknown => {}
         }
@@ -444,6 +451,12 @@ impl Driver {
         }
     }
 
+    fn notice(&mut self, notice: &Notice) {
+        for reader in self.notices.clone() {
+            self.deliver(reader, Delivered::Notice(notice.clone()));
+        }
+    }
+
     fn deliver(&mut self, reader: Reader, event: Delivered) {
         if let Err(gone) = self.backlog.deliver(reader, event) {
             self.reader_gone(&gone);
@@ -457,6 +470,7 @@ impl Driver {
     }
 
     fn reader_gone(&mut self, reader: &Reader) {
+        self.notices.retain(|other| !other.same_channel(reader));
         if let Some(topic) = self.positions.name_of(reader) {
             self.unsubscribe(&topic);
         } else if let Some(number) = self.members.read_by(reader) {

@@ -18,15 +18,17 @@ use serde::Serialize;
 use crate::{
     driver::{self, Command, OnLoss},
     error::{Error, ServerError},
-    frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Subscribed, Welcome},
+    frame::{Assigned, Message, Notice, Page, Published, Revoked, ServerFrame, Skipped, Subscribed, Welcome},
     request::{self, Ack, Declare, Fetch, Publish, Subscribe},
 };
 
 mod consumer;
+mod exchange;
 mod join;
 mod subscription;
 mod worker;
 pub use consumer::{GroupConsumer, GroupEvent};
+pub use exchange::Notices;
 pub use subscription::Subscription;
 pub use worker::{Job, Worker, WorkerEvent};
 
@@ -124,6 +126,7 @@ pub enum SubscriptionEvent {
 pub(crate) enum Delivered {
     Subscription(SubscriptionEvent),
     Member(MemberEvent),
+    Notice(Notice),
 }
 
 impl std::convert::From<SubscriptionEvent> for Delivered {
@@ -271,10 +274,7 @@ impl Client {
     /// [`Error::Disconnected`] or [`Error::Closed`].
     pub async fn declare(&self, topic: &str, config: &str) -> Result<(), Error> {
         let declare = Declare::new(topic, config)?;
-        let id = self.new_id();
-        let line = request::line("declare", Some(id), &declare);
-        self.check_size(&line)?;
-        done(self.ask(id, line, OnLoss::Repeat).await?).await
+        done(self.ask_again("declare", &declare).await?).await
     }
 
     /// Publishes a record and waits, for at most `timeout`, until a worker of a shared group has done it.

@@ -38,6 +38,22 @@
 //! # Ok(()) }
 //! ```
 //!
+//! An exchange leads one record to several topics, now or later; a notice tells what became of it.
+//!
+//! ```no_run
+//! # async fn example(client: callboard_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//! use callboard_client::{Binding, ExchangeKind, NotifyOn, Payload, Publish};
+//!
+//! client.declare_exchange("readings", ExchangeKind::Topic, None).await?;
+//! client.bind(&Binding::to_topic("readings", "plant", "plant.#")).await?;
+//! let mut notices = client.notices().await?;
+//! let reading = Publish::routed("readings", "plant.boiler.temp", Payload::json("21.5")?);
+//! client.publish_after(reading.with_notice(NotifyOn::Delivered, "r-1"), Duration::from_secs(60)).await?;
+//! let notice = notices.next().await;
+//! # Ok(()) }
+//! ```
+//!
 //! Layout:
 //! - [`frame`]: the broker's frames, decoded; payloads stay the bytes they came as.
 //! - [`request`]: what a client asks, and how it is written as one line.
@@ -59,13 +75,16 @@ mod positions;
 pub mod request;
 mod transport;
 
+pub use callboard_protocol::ExchangeKind;
 pub use error::{Error, ServerError};
-pub use frame::{Assigned, Message, Page, Published, Revoked, ServerFrame, Skipped, Welcome};
+pub use frame::{
+    Assigned, Message, Notice, Page, Published, RecordResult, Revoked, Route, ServerFrame, Skipped, Welcome,
+};
 pub use handle::{
-    Client, ConnectOptions, Event, GroupConsumer, GroupEvent, Job, Outcome, Processed, Publisher, Reconnect,
-    Subscription, SubscriptionEvent, Worker, WorkerEvent,
+    Client, ConnectOptions, Event, GroupConsumer, GroupEvent, Job, Notices, Outcome, Processed, Publisher,
+    Reconnect, Subscription, SubscriptionEvent, Worker, WorkerEvent,
 };
 pub use request::{
-    Ack, CommitTo, Fetch, From, MemberOptions, Nack, Ordering, Overflow, Payload, Position, Publish,
-    SharedOptions, Subscribe,
+    Ack, Binding, CommitTo, Fetch, From, MemberOptions, Nack, NotifyOn, Ordering, Overflow, Payload,
+    Position, Publish, SharedOptions, Subscribe,
 };

@@ -1,171 +1,23 @@
 //! What a client asks, and how it is written: one JSON object on one line.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use callboard_protocol::{
-    Epoch, Offset, PartitionId,
-    json::{self, JsonError},
-};
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
-use serde_json::{Map, Value, value::RawValue};
+use callboard_protocol::{Epoch, Offset, PartitionId, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::{error::Error, frame::Offsets};
 
+mod exchange;
 mod group;
+mod publish;
+pub use exchange::Binding;
+pub(crate) use exchange::DeclareExchange;
 pub(crate) use group::{
     Ack as AckDelivery, AddCredit, Commit, Extend, Join, JoinHow, Release, Settle, Target, whole_ms,
 };
 pub use group::{CommitTo, MemberOptions, Nack, Ordering, SharedOptions};
-
-/// When a `publish` is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ack {
-    /// Never, unless it is refused.
-    None,
-    /// Once it has an offset.
-    Accepted,
-    /// Once it is as durable as its topic promises.
-    #[default]
-    Durable,
-    /// Once it was sent to a subscription of any kind; waits for one.
-    Delivered,
-    /// Once a worker of a shared group has done it.
-    Processed,
-}
-
-impl Ack {
-    fn is_default(&self) -> bool {
-        *self == Self::Durable
-    }
-}
-
-/// What a record carries.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// A JSON value, sent as the bytes it is.
-    Json(Box<RawValue>),
-    /// Bytes, as base64.
-    Base64(String),
-}
-
-/// One record to publish.
-#[derive(Clone, Debug, Serialize)]
-pub struct Publish {
-    topic: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    partition: Option<PartitionId>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ttl_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_id: Option<String>,
-    #[serde(skip_serializing_if = "Ack::is_default")]
-    ack: Ack,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timeout_ms: Option<u64>,
-    #[serde(flatten, serialize_with = "payload_field")]
-    payload: Payload,
-}
-
-fn payload_field<S: Serializer>(payload: &Payload, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(Some(1))?;
-    match payload {
-        Payload::Json(json) => map.serialize_entry("payload", json)?,
-        Payload::Base64(text) => map.serialize_entry("payload_base64", text)?,
-    }
-    map.end()
-}
-
-impl Publish {
-    /// A record of `topic`; nothing of the payload is changed.
-    #[must_use]
-    pub fn new(topic: impl Into<String>, payload: Payload) -> Self {
-        Self {
-            topic: topic.into(),
-            key: None,
-            partition: None,
-            headers: BTreeMap::new(),
-            ttl_ms: None,
-            message_id: None,
-            ack: Ack::Durable,
-            timeout_ms: None,
-            payload,
-        }
-    }
-
-    /// A record whose payload is the JSON text `json`, byte for byte.
-    ///
-    /// # Errors
-    /// The text is not one JSON value, or is nested too deep.
-    pub fn json(topic: impl Into<String>, json: &str) -> Result<Self, JsonError> {
-        let value = json::check(json)?.into_owned();
-        let value =
-            RawValue::from_string(value).expect("the protocol's scanner accepts only what serde_json does");
-        Ok(Self::new(topic, Payload::Json(value)))
-    }
-
-    /// Gives it a key; the same key lands in the same partition.
-    #[must_use]
-    pub fn with_key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Puts it into this partition, whatever its key.
-    #[must_use]
-    pub fn with_partition(mut self, partition: PartitionId) -> Self {
-        self.partition = Some(partition);
-        self
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn with_header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.insert(name.into(), value.into());
-        self
-    }
-
-    /// Lets it live for so many milliseconds; 0 reaches only who is subscribed now.
-    #[must_use]
-    pub fn with_ttl_ms(mut self, ttl_ms: u64) -> Self {
-        self.ttl_ms = Some(ttl_ms);
-        self
-    }
-
-    /// Names it, so that a repeat is not stored again; also lets the client send it again by itself
-    /// after a lost connection.
-    #[must_use]
-    pub fn with_message_id(mut self, message_id: impl Into<String>) -> Self {
-        self.message_id = Some(message_id.into());
-        self
-    }
-
-    /// Says when it is answered.
-    #[must_use]
-    pub fn with_ack(mut self, ack: Ack) -> Self {
-        self.ack = ack;
-        self
-    }
-
-    /// Bounds the wait of [`Ack::Delivered`] and [`Ack::Processed`]; the record stays stored after it.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout_ms = Some(whole_ms(timeout));
-        self
-    }
-
-    pub(crate) fn ack(&self) -> Ack {
-        self.ack
-    }
-
-    pub(crate) fn may_repeat(&self) -> bool {
-        self.message_id.is_some()
-    }
-}
+pub use publish::{Ack, NotifyOn, Payload, Publish};
 
 /// Where a reader was in one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -344,47 +196,11 @@ pub(crate) fn line(kind: &str, id: Option<u64>, body: &impl Serialize) -> String
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
     use callboard_protocol::client::ClientFrame;
 
     use super::*;
-
-    #[test]
-    fn publish_carries_its_payload_byte_for_byte() {
-        let publish = Publish::json("orders", r#" {"b":1.10,"a":999999996000000004} "#)
-            .unwrap()
-            .with_key("c\n42");
-        assert_eq!(
-            line("publish", Some(7), &publish),
-            r#"{"type":"publish","id":7,"topic":"orders","key":"c\n42","payload":{"b":1.10,"a":999999996000000004}}"#
-        );
-    }
-
-    #[test]
-    fn line_breaks_between_tokens_become_spaces() {
-        let raw = RawValue::from_string("{\n\"a\":\r\n1}".to_owned()).unwrap();
-        let text = line(
-            "publish",
-            None,
-            &Publish::new("t", Payload::Json(raw)).with_ack(Ack::None),
-        );
-        assert_eq!(
-            text,
-            r#"{"type":"publish","topic":"t","ack":"none","payload":{ "a":  1}}"#
-        );
-    }
-
-    #[test]
-    fn payload_that_is_not_json_is_refused_before_it_is_sent() {
-        for text in [
-            "",
-            "{",
-            "01",
-            "1 2",
-            &format!("{}{}", "[".repeat(129), "]".repeat(129)),
-        ] {
-            assert!(Publish::json("t", text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn configuration_that_would_say_something_else_is_refused() {

@@ -35,6 +35,7 @@ impl Handler<LogEvent> for GroupActor {
                 let answers = self.history.committed(incarnation, next_offset);
                 self.answer(answers);
                 self.outgoing.send();
+                self.let_go();
             }
             CommitEvent::Failed {
                 incarnation, error, ..

@@ -211,6 +211,11 @@ impl History {
         answers
     }
 
+    /// Whether anything that was written is not committed yet.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Whether `incarnation` is the present one.
     pub fn is_of(&self, incarnation: Incarnation) -> bool {
         incarnation == self.incarnation

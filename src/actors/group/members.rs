@@ -10,6 +10,7 @@ use super::{
     receipt::{Home, Outgoing, Whats},
 };
 use crate::actors::{
+    directory::subscribers::Subscriber,
     webhook::mailbox::LeasedRecord,
     wire::{Format, FrameBuffer},
 };
@@ -38,6 +39,8 @@ pub struct Member {
     pub frames: Option<FrameBuffer>,
     /// The same for a webhook, for which nothing is encoded.
     pub leased: Vec<LeasedRecord>,
+    /// Counts it among the topic's subscribers; none if the topic is going.
+    subscriber: Option<Subscriber>,
 }
 
 impl Member {
@@ -53,6 +56,8 @@ pub struct Members {
     known: Vec<Member>,
     /// Who came and went since this was last asked for, in this order.
     moves: Vec<Move>,
+    /// Of those who went: they count until what they asked for is answered.
+    departed: Vec<Subscriber>,
 }
 
 /// A member came or went.
@@ -86,7 +91,7 @@ impl Move {
 
 impl Members {
     /// Takes a member in.
-    pub fn add(&mut self, join: &Join) {
+    pub fn add(&mut self, join: &Join, subscriber: Option<Subscriber>) {
         let member = Member {
             id: join.key.member,
             home: join.home.clone(),
@@ -99,6 +104,7 @@ impl Members {
             out: join.out.clone(),
             frames: None,
             leased: Vec::new(),
+            subscriber,
         };
         match self.known.binary_search_by_key(&member.id, |known| known.id) {
             Ok(index) => self.known[index] = member,
@@ -138,15 +144,24 @@ impl Members {
     /// Forgets a member.
     pub fn remove(&mut self, id: MemberId) -> Option<Member> {
         let index = self.known.binary_search_by_key(&id, |known| known.id).ok()?;
-        let member = self.known.remove(index);
+        let mut member = self.known.remove(index);
         self.moves.push(Move::of(&member, Way::Left));
+        self.departed.extend(member.subscriber.take());
         Some(member)
     }
 
     /// Forgets those that `stays` does not keep.
     pub fn retain(&mut self, mut stays: impl FnMut(&Member) -> bool) {
         let gone = self.known.extract_if(.., |known| !stays(known));
-        self.moves.extend(gone.map(|member| Move::of(&member, Way::Left)));
+        for mut member in gone {
+            self.moves.push(Move::of(&member, Way::Left));
+            self.departed.extend(member.subscriber.take());
+        }
+    }
+
+    /// Counts those who went no longer among the topic's subscribers.
+    pub fn let_go(&mut self) {
+        self.departed.clear();
     }
 
     /// Who came and went since this was last asked.

@@ -6,6 +6,7 @@
 //! read ahead of their time on the reader threads. Driven by the partition's own mailbox, after each message.
 
 mod due;
+mod loading;
 mod mailbox;
 mod opening;
 mod payloads;

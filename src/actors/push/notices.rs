@@ -5,13 +5,13 @@
 //! uses a webhook.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -167,10 +167,14 @@ impl Notice {
 /// See the module.
 pub(super) struct NoticesActor {
     connector: Arc<Connector>,
-    hosts: HashMap<Rc<str>, Host>,
+    hosts: HashMap<Arc<str>, Host>,
     /// Hosts that may be called, in turn.
-    turns: VecDeque<Rc<str>>,
+    turns: VecDeque<Arc<str>>,
     calls: usize,
+    /// Notices that wait for another try, by when that is.
+    retries: BTreeMap<(Instant, u64), Notice>,
+    retries_made: u64,
+    alarm: Option<(Instant, SpawnHandle)>,
 }
 
 /// The notices for one host.
@@ -188,12 +192,15 @@ impl NoticesActor {
             hosts: HashMap::new(),
             turns: VecDeque::new(),
             calls: 0,
+            retries: BTreeMap::new(),
+            retries_made: 0,
+            alarm: None,
         }
     }
 
-    fn add(&mut self, notice: Notice, ctx: &mut Context<Self>) {
+    fn add(&mut self, notice: Notice) {
         let target = &notice.target;
-        let name: Rc<str> = format!("{:?} {}", target.scheme, target.authority).into();
+        let name: Arc<str> = format!("{:?} {}", target.scheme, target.authority).into();
         let host = self.hosts.entry(name.clone()).or_insert_with(|| Host {
             endpoint: Rc::new(Endpoint::new(
                 self.connector.clone(),
@@ -206,11 +213,10 @@ impl NoticesActor {
         });
         host.waiting.push_back(notice);
         self.queue(name);
-        self.call_next(ctx);
     }
 
     /// Lets a host have its turn if it can use one, and forgets it if nothing is left of it.
-    fn queue(&mut self, name: Rc<str>) {
+    fn queue(&mut self, name: Arc<str>) {
         let Some(host) = self.hosts.get_mut(&name) else {
             return;
         };
@@ -234,29 +240,87 @@ impl NoticesActor {
             if let Some(notice) = host.waiting.pop_front() {
                 host.calls += 1;
                 self.calls += 1;
-                let endpoint = host.endpoint.clone();
-                let called = async move {
+                let (endpoint, addr, name) = (host.endpoint.clone(), ctx.address(), name.clone());
+                // A task of its own and not the actor's, which would look at all of them whenever one moves.
+                actix::spawn(async move {
                     let outcome = endpoint.post(&notice.call, CALL_TIME).await;
-                    (notice, outcome)
-                };
-                let name = name.clone();
-                ctx.spawn(
-                    called
-                        .into_actor(self)
-                        .map(move |(notice, outcome), actor, ctx| actor.called(name, notice, outcome, ctx)),
-                );
+                    // At most as many as there are calls.
+                    addr.do_send(Called {
+                        name,
+                        notice,
+                        outcome,
+                    });
+                });
             }
             self.queue(name);
         }
     }
 
-    fn called(
-        &mut self,
-        name: Rc<str>,
-        mut notice: Notice,
-        outcome: Result<Answer, CallError>,
-        ctx: &mut Context<Self>,
-    ) {
+    /// Has a notice tried again after a wait.
+    fn retry(&mut self, notice: Notice, wait: Duration, ctx: &mut Context<Self>) {
+        let due = Instant::now() + wait;
+        self.retries_made += 1;
+        self.retries.insert((due, self.retries_made), notice);
+        self.set_alarm(ctx);
+    }
+
+    /// Is woken for the first retry; one timer for all of them.
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let Some((&(due, _), _)) = self.retries.first_key_value() else {
+            return;
+        };
+        match self.alarm {
+            Some((at, _)) if at <= due => return,
+            Some((_, handle)) => drop(ctx.cancel_future(handle)),
+            None => {}
+        }
+        let handle = ctx.run_later(due.saturating_duration_since(Instant::now()), |actor, ctx| {
+            actor.alarm = None;
+            let now = Instant::now();
+            while let Some(first) = actor.retries.first_entry()
+                && first.key().0 <= now
+            {
+                let notice = first.remove();
+                actor.add(notice);
+            }
+            actor.call_next(ctx);
+            actor.set_alarm(ctx);
+        });
+        self.alarm = Some((due, handle));
+    }
+}
+
+impl Actor for NoticesActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Notice> for NoticesActor {
+    type Result = ();
+
+    fn handle(&mut self, notice: Notice, ctx: &mut Self::Context) {
+        self.add(notice);
+        self.call_next(ctx);
+    }
+}
+
+/// A call has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Called {
+    name: Arc<str>,
+    notice: Notice,
+    outcome: Result<Answer, CallError>,
+}
+
+impl Handler<Called> for NoticesActor {
+    type Result = ();
+
+    fn handle(&mut self, called: Called, ctx: &mut Self::Context) {
+        let Called {
+            name,
+            mut notice,
+            outcome,
+        } = called;
         self.calls -= 1;
         if let Some(host) = self.hosts.get_mut(&name) {
             host.calls -= 1;
@@ -273,7 +337,7 @@ impl NoticesActor {
             counters.delivered.fetch_add(1, Ordering::Relaxed);
         } else if let Some(wait) = notice.retry_wait(&outcome) {
             notice.attempt += 1;
-            ctx.run_later(wait, move |actor, ctx| actor.add(notice, ctx));
+            self.retry(notice, wait, ctx);
         } else if Counters::is_worth_a_line(&counters.failed) {
             let why = match outcome {
                 Ok(answer) => format!("HTTP {}", answer.status),
@@ -283,17 +347,5 @@ impl NoticesActor {
             log::warn!("notices to {authority} are given up: {why}");
         }
         self.call_next(ctx);
-    }
-}
-
-impl Actor for NoticesActor {
-    type Context = Context<Self>;
-}
-
-impl Handler<Notice> for NoticesActor {
-    type Result = ();
-
-    fn handle(&mut self, notice: Notice, ctx: &mut Self::Context) {
-        self.add(notice, ctx);
     }
 }

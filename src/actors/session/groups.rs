@@ -15,10 +15,10 @@ use callboard_protocol::{
     server,
 };
 
-use super::{Flow, SessionActor, requests::Found};
+use super::{Flow, SessionActor};
 use crate::actors::{
     broker::{GetGroup, GroupWish},
-    directory::Topic,
+    directory::subscribers::{Role, Subscriber},
     group::{
         handle::GroupRef,
         mailbox::{SettleAction, SettleRequest},
@@ -51,10 +51,9 @@ impl SessionActor {
         if let Err(refusal) = self.may_join(&subscribe.topic, &group) {
             return self.refuse(id.as_ref(), &refusal);
         }
-        let topic = match self.topic_or_new(&subscribe.topic, ctx) {
-            Found::Topic(topic) => topic,
-            Found::Creating => return Flow::Again,
-            Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
+        let (topic, subscriber) = match self.place_in(id.as_ref(), &subscribe.topic, Role::Member, ctx) {
+            Ok(placed) => placed,
+            Err(flow) => return flow,
         };
         let asked = self.hub.shared.broker().send(GetGroup {
             topic: topic.name.clone(),
@@ -86,7 +85,10 @@ impl SessionActor {
         };
         ctx.spawn(found.into_actor(self).map(move |found, session, ctx| {
             match found {
-                Ok((found, starts)) => session.join(id, (topic, found), &subscribe, (group, starts)),
+                Ok((found, starts)) => {
+                    let wish = session.wish(id, &subscribe, (group, starts), subscriber);
+                    Membership::join(&session.hub, &session.conn, (topic, found), wish);
+                }
                 Err(refusal) => drop(session.refuse(id.as_ref(), &refusal)),
             }
             session.resume(ctx);
@@ -114,14 +116,14 @@ impl SessionActor {
         Ok(())
     }
 
-    fn join(
+    fn wish(
         &self,
         id: Option<FrameId>,
-        (topic, found): (Arc<Topic>, Arc<GroupRef>),
         subscribe: &Subscribe,
         (group, starts): (GroupSubscribe, Starts),
-    ) {
-        let wish = Wish {
+        subscriber: Subscriber,
+    ) -> Wish {
+        Wish {
             id,
             name: group.member.map(|name| name.as_str().into()),
             credit: subscribe.credit.unwrap_or(GROUP_CREDIT_DEFAULT),
@@ -131,8 +133,8 @@ impl SessionActor {
                 false => Exclusive::No,
             },
             starts: starts.offsets,
-        };
-        Membership::join(&self.hub, &self.conn, (topic, found), wish);
+            subscriber: Some(subscriber),
+        }
     }
 
     /// The membership that a frame names.

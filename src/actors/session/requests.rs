@@ -16,7 +16,10 @@ use callboard_protocol::{
 use super::{Flow, SessionActor};
 use crate::actors::{
     broker::{GetTopic, Want},
-    directory::Topic,
+    directory::{
+        Topic,
+        subscribers::{Denied, Role, Subscriber},
+    },
     gateway,
     pages::{self, Starts},
     plain::{Following, pump},
@@ -101,10 +104,15 @@ impl SessionActor {
         if let Some(refusal) = denied {
             return Found::Denied(refusal);
         }
-        let name = match topic_name(name) {
-            Ok(name) => name,
+        match topic_name(name) {
+            Ok(name) => self.ask_for(name, ctx),
             Err(refusal) => return Found::Denied(refusal),
-        };
+        }
+        Found::Creating
+    }
+
+    /// Asks the registry for a topic, created if need be; the frame comes again when it has answered.
+    fn ask_for(&mut self, name: TopicName, ctx: &mut Context<Self>) {
         let asked = self.hub.shared.broker().send(GetTopic {
             name,
             want: Want::Auto,
@@ -118,7 +126,33 @@ impl SessionActor {
             }
             session.resume(ctx);
         }));
-        Found::Creating
+    }
+
+    /// The topic that a frame names, created if need be and allowed, with a place among its subscribers.
+    ///
+    /// # Errors
+    /// What the frame comes to without it; if it is refused, that was said.
+    pub(super) fn place_in(
+        &mut self,
+        id: Option<&FrameId>,
+        name: &str,
+        role: Role,
+        ctx: &mut Context<Self>,
+    ) -> Result<(Arc<Topic>, Subscriber), Flow> {
+        let topic = match self.topic_or_new(name, ctx) {
+            Found::Topic(topic) => topic,
+            Found::Creating => return Err(Flow::Again),
+            Found::Denied(refusal) => return Err(self.refuse(id, &refusal)),
+        };
+        match Subscriber::new(&topic, role) {
+            Ok(subscriber) => Ok((topic, subscriber)),
+            Err(Denied::Refused(refusal)) => Err(self.refuse(id, &refusal)),
+            Err(Denied::Gone) => {
+                // The registry is about to take it out of the directory, and answers when it has.
+                self.ask_for(topic.name.clone(), ctx);
+                Err(Flow::Again)
+            }
+        }
     }
 
     fn subscribe(&mut self, id: Option<FrameId>, subscribe: Subscribe, ctx: &mut Context<Self>) -> Flow {
@@ -146,13 +180,17 @@ impl SessionActor {
             let refusal = Refusal::new(ErrorCode::InvalidArgument, "from.topics goes with a pattern");
             return self.refuse(id.as_ref(), &refusal);
         }
-        let topic = match self.topic_or_new(&subscribe.topic, ctx) {
-            Found::Topic(topic) => topic,
-            Found::Creating => return Flow::Again,
-            Found::Denied(refusal) => return self.refuse(id.as_ref(), &refusal),
+        let role = if subscribe.exclusive {
+            Role::Alone
+        } else {
+            Role::Plain
+        };
+        let (topic, subscriber) = match self.place_in(id.as_ref(), &subscribe.topic, role, ctx) {
+            Ok(placed) => placed,
+            Err(flow) => return flow,
         };
         if let Some(starts) = pages::starts_now(&topic, &subscribe.start()) {
-            self.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts);
+            self.subscribed_topic(id.as_ref(), &subscribe, (&topic, subscriber), &starts);
             return Flow::Done;
         }
         let (asked, from) = (topic.clone(), subscribe.start());
@@ -165,7 +203,8 @@ impl SessionActor {
                     session.refuse(id.as_ref(), &refusal);
                 }
                 Ok(starts) => {
-                    let following = session.subscribed_topic(id.as_ref(), &subscribe, &topic, &starts);
+                    let placed = (&topic, subscriber);
+                    let following = session.subscribed_topic(id.as_ref(), &subscribe, placed, &starts);
                     // Those that came while the others were looked at.
                     session.hub.follow_new_parts(&following, &topic);
                 }
@@ -188,6 +227,7 @@ impl SessionActor {
             credit: std::cell::Cell::new(subscribe.credit),
             group: None,
             parts: std::cell::RefCell::default(),
+            subscriber: std::cell::RefCell::default(),
             conn: self.conn.clone(),
             ended: std::cell::Cell::new(false),
         });
@@ -199,12 +239,13 @@ impl SessionActor {
         &self,
         id: Option<&FrameId>,
         subscribe: &Subscribe,
-        topic: &Arc<Topic>,
+        (topic, subscriber): (&Arc<Topic>, Subscriber),
         starts: &Starts,
     ) -> Rc<Following> {
         // Before the answer: who publishes because of it comes after us at the partition, so that even a
         // record that is never stored finds this subscription.
         let following = self.follow(subscribe, None);
+        following.subscriber.replace(Some(subscriber));
         self.attach(&following, topic, starts);
         if let Some(id) = id {
             let (name, epoch, offsets) = (&topic.name, &topic.epoch, &starts.offsets);

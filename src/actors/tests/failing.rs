@@ -1,6 +1,9 @@
 //! A store that refuses what it is told to refuse, at once or after it has taken it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+};
 
 use callboard_protocol::Timestamp;
 use tokio::sync::oneshot;
@@ -26,7 +29,7 @@ type Sink = Arc<dyn Fn(CommitEvent) + Send + Sync>;
 pub struct FailingStore {
     memory: MemoryStore,
     mode: Mutex<Mode>,
-    sink: Mutex<Option<Sink>>,
+    sinks: Mutex<HashMap<PartitionKey, Sink>>,
     held: Mutex<Vec<Submission>>,
     /// Partitions whose opening waits, while it does.
     opens: Mutex<Option<Vec<HeldOpen>>>,
@@ -74,15 +77,28 @@ impl FailingStore {
         }
     }
 
+    /// What happens in the broker is told whatever becomes of the rest, so that a test meets only its own.
+    fn is_events(&self, key: PartitionKey) -> bool {
+        let topics = self.memory.topics().unwrap();
+        let topic = topics.iter().find(|topic| topic.id == key.topic);
+        topic.is_some_and(|topic| topic.name.as_str() == "$events")
+    }
+
     /// Refuses all that was held.
     pub fn fail(&self) {
         let held = std::mem::take(&mut *self.held.lock().unwrap());
-        let sink = self.sink.lock().unwrap().clone().unwrap();
-        sink(CommitEvent::Failed {
-            incarnation: held[0].incarnation,
-            from_offset: held[0].batch.base_offset,
-            error: broken(),
-        });
+        let mut told = HashSet::new();
+        for submission in held {
+            // What came behind it in the same partition is refused with it.
+            if told.insert(submission.key) {
+                let sink = self.sinks.lock().unwrap()[&submission.key].clone();
+                sink(CommitEvent::Failed {
+                    incarnation: submission.incarnation,
+                    from_offset: submission.batch.base_offset,
+                    error: broken(),
+                });
+            }
+        }
     }
 }
 
@@ -112,7 +128,8 @@ impl Store for FailingStore {
             commits,
         } = open;
         let commits = Arc::new(Mutex::new(commits));
-        *self.sink.lock().unwrap() = Some(Arc::new(move |event| (commits.lock().unwrap())(event)));
+        let sink: Sink = Arc::new(move |event| (commits.lock().unwrap())(event));
+        self.sinks.lock().unwrap().insert(key, sink);
         self.memory.open(OpenPartition {
             key: PartitionKey { ..key },
             incarnation,
@@ -138,6 +155,7 @@ impl Store for FailingStore {
     }
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         match *self.mode.lock().unwrap() {
+            _ if self.is_events(submission.key) => self.memory.submit(submission),
             Mode::Store => self.memory.submit(submission),
             Mode::Refuse => Err(broken()),
             Mode::Hold => {

@@ -7,6 +7,7 @@
 //!
 //! - [`scenario`]: what is set up and measured.
 //! - [`generator`]: the load. [`link`]: one socket of it. [`wire`]: its framing. [`bare`]: the bare server.
+//! - [`later`]: how late scheduled records come.
 //! - [`crew`]: the load of groups. [`duty`]: what one of their members does.
 //! - [`process`]: the servers as processes. [`report`]: tables.
 
@@ -14,6 +15,7 @@ mod bare;
 mod crew;
 mod duty;
 mod generator;
+mod later;
 mod link;
 mod process;
 mod report;
@@ -54,6 +56,7 @@ Examples:
   callboard bench queue --durability fsync,memory --repeat 3 --data /var/tmp
   callboard bench group --members 8 --partitions 8 --commit-every 100 --data /var/tmp
   callboard bench idle --connections 5000
+  callboard bench schedule --records 100000 --over-ms 10000 --restart kill --durability fsync --data /var/tmp
   callboard bench fanout --server ws://127.0.0.1:8080/ws --pid 4711
 
 Tables go to standard error; standard output gets one JSON object a run with --ndjson. Use a release
@@ -152,6 +155,8 @@ enum What {
         #[arg(long, default_value_t = COMMIT_EVERY, value_parser = credit)]
         commit_every: usize,
     },
+    /// Records that are due at a time: milliseconds by which they come late
+    Schedule(later::ScheduleArgs),
     /// Every scenario that Callboard has a target for
     All {
         #[command(flatten)]
@@ -292,6 +297,7 @@ impl CommonArgs {
 pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     let (common, scenarios) = match args.what {
         What::BareServer(args) => return bare::run(&args).map_err(Failure::from),
+        What::Schedule(args) => return later::run(&args),
         What::Fanout {
             common,
             subscribers,

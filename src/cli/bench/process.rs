@@ -114,6 +114,15 @@ impl Server {
         Ok(server)
     }
 
+    /// Ends it as a crash would.
+    pub(super) fn kill(mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     /// What it has used so far.
     pub(super) fn usage(&self) -> Usage {
         self.pid.and_then(|pid| usage_of(pid).ok()).unwrap_or_default()

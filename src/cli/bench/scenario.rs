@@ -64,7 +64,7 @@ pub(super) enum Durability {
 }
 
 impl Durability {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Os => "os",
@@ -542,7 +542,7 @@ fn delete_topic(server: &Server) -> Result<(), Failure> {
     }
 }
 
-fn fresh_directory(parent: Option<&Path>) -> PathBuf {
+pub(super) fn fresh_directory(parent: Option<&Path>) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);

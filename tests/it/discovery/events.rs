@@ -169,7 +169,10 @@ fn events_outlive_the_broker() {
     });
     broker.kill();
     broker.restart();
-    let after = kept(&broker);
+    let after = until("the start to be told", || {
+        let all = kept(&broker);
+        (of_type(&all, "broker_started").count() == 2).then_some(all)
+    });
     assert_eq!(after[..before.len()], before);
     let restarted = &after[before.len()..];
     let starts: Vec<_> = of_type(restarted, "broker_started").collect();

@@ -151,6 +151,16 @@ fn endpoint_that_keeps_failing_is_disabled_and_shown_and_can_be_enabled_again() 
     until("no member", || {
         Some(group(&broker, "crew")).filter(|group| group["members"] == json!([]))
     });
+    let metrics = broker.get("/metrics");
+    for series in [
+        "callboard_webhooks{state=\"disabled\"} 1.0".to_owned(),
+        format!(
+            "callboard_webhook_calls_total{{webhook={},topic=\"{TOPIC}\",group=\"crew\",outcome=\"failure\"}} {calls}",
+            webhook["id"]
+        ),
+    ] {
+        assert!(metrics.text().contains(&series), "{series} in {}", metrics.text());
+    }
     endpoint.behave(|_| Reply::Status(200, ""));
     let shown = command(&broker, &webhook, "enable");
     assert_eq!(

@@ -112,6 +112,48 @@ fn webhook_of_a_deleted_topic_is_kept_and_makes_it_again_when_it_is_enabled() {
 }
 
 #[test]
+fn events_tell_what_becomes_of_a_webhook() {
+    let broker = broker_with(json!({}));
+    let endpoint = Endpoint::start(|_| Reply::Status(410, ""));
+    let webhook = subscribe(&broker, "crew", &endpoint, json!({}));
+    publish(&broker, 0..1);
+    until_webhook(&broker, &webhook, "its end", |shown| shown["state"] == "disabled");
+    endpoint.behave(|_| Reply::Status(200, ""));
+    command(&broker, &webhook, "enable");
+    broker
+        .delete(&format!("/api/v1/webhooks/{}", webhook["id"].as_str().unwrap()))
+        .expect(204);
+    let about = |kind: &str| {
+        let mut event = json!({"event": kind, "webhook": webhook["id"], "topic": TOPIC, "group": "crew"});
+        if kind != "webhook_deleted" {
+            event["url"] = webhook["url"].clone();
+        }
+        if kind == "webhook_disabled" {
+            event["reason"] = json!("gone");
+        }
+        event
+    };
+    let expected = [
+        "webhook_created",
+        "webhook_disabled",
+        "webhook_enabled",
+        "webhook_deleted",
+    ]
+    .map(about);
+    until("four events", || {
+        let page = broker
+            .get("/api/v1/topics/$events/partitions/0/messages?offset=0&limit=1000")
+            .expect(200);
+        let events = page["messages"].as_array().unwrap().iter();
+        let of_it: Vec<_> = events
+            .filter(|event| event["key"] == webhook["id"])
+            .map(|event| event["payload"].clone())
+            .collect();
+        (of_it.len() == 4).then(|| assert_eq!(of_it, expected))
+    });
+}
+
+#[test]
 fn webhook_of_a_deleted_group_is_disabled() {
     let broker = broker_with(json!({}));
     let endpoint = Endpoint::good();

@@ -5,6 +5,7 @@ mod endpoint;
 mod failing;
 mod life;
 mod rest;
+mod tls;
 
 use serde_json::{Value, json};
 

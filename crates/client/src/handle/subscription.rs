@@ -10,7 +10,7 @@ use crate::{driver::Command, frame::Subscribed, request};
 fn only_subscription(delivered: Delivered) -> Option<SubscriptionEvent> {
     match delivered {
         Delivered::Subscription(event) => Some(event),
-        Delivered::Member(_) => None,
+        Delivered::Member(_) | Delivered::Notice(_) => None,
     }
 }
 

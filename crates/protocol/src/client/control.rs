@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{GroupSubscribe, Request, bad, exchange, group, partition_id};
-use crate::{Epoch, Offset, PartitionId, error::Refusal, id::SAFE_INTEGER_MAX};
+use super::{GroupSubscribe, Request, bad, exchange, group, invalid, partition_id};
+use crate::{Epoch, Offset, PartitionId, Pattern, error::Refusal, id::SAFE_INTEGER_MAX};
 
 /// Names a subscription of the session.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Subscribe {
     pub credit: Option<u64>,
     /// What happens to a subscriber that is slower than its topic.
     pub overflow: Overflow,
+    /// Without a group: whether the topic may have no other such subscription.
+    pub exclusive: bool,
 }
 
 impl Subscribe {
@@ -155,10 +157,15 @@ pub(super) fn subscribe<'a>(text: &str) -> Result<Request<'a>, Refusal> {
         from: Option<serde_json::Value>,
         credit: Option<Whole>,
         overflow: Option<Overflow>,
+        exclusive: Option<bool>,
     }
     let fields: Fields = read(text)?;
     let from = fields.from.map(start_from).transpose()?;
     let group = read::<group::Fields>(text)?.read()?;
+    let exclusive = fields.exclusive.unwrap_or_default() && group.is_none();
+    if exclusive && Pattern::is_pattern(&fields.topic) {
+        return Err(invalid("exclusive goes with one topic, not with a pattern"));
+    }
     if group.is_some() {
         group::fits(&fields.topic, from.as_ref(), fields.overflow)?;
     }
@@ -168,6 +175,7 @@ pub(super) fn subscribe<'a>(text: &str) -> Result<Request<'a>, Refusal> {
         from,
         credit: fields.credit.map(|credit| credit.0),
         overflow: fields.overflow.unwrap_or_default(),
+        exclusive,
     })))
 }
 

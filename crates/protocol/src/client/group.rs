@@ -110,17 +110,14 @@ impl Fields {
         }))
     }
 
-    /// Whoever asks to be exclusive must not believe to be it because the group was forgotten.
+    /// Whoever asks for what a group gives must not believe to have it because the group was forgotten.
     fn without_group(&self) -> Result<(), Refusal> {
         let says_more = self.mode.is_some()
             || self.member.is_some()
-            || self.exclusive == Some(true)
             || self.ordering.is_some()
             || self.lease_ms.is_some();
         if says_more {
-            Err(invalid(
-                "mode, member, exclusive, ordering and lease_ms go with a group",
-            ))
+            Err(invalid("mode, member, ordering and lease_ms go with a group"))
         } else {
             Ok(())
         }

@@ -1,5 +1,4 @@
-//! What is due goes into the partition, and what soon will be is loaded. Looked at after each message that the
-//! partition handles, and by one timer.
+//! What is due goes into the partition. Looked at after each message that the partition handles, and by one timer.
 
 use std::{
     sync::Arc,
@@ -10,27 +9,26 @@ use actix::prelude::*;
 use callboard_core::{
     partition::{Admission, AdmitLimits, Draft, DraftEntry, Outcome, Outcomes},
     record::{Batch, RecordParts},
-    schedule::{
-        Waiting,
-        log::{Entry, Scheduled},
-    },
+    schedule::{Waiting, log::Entry},
 };
 use callboard_protocol::{Offset, Timestamp};
 
-use super::{Found, Later, Open, Then, read_payloads};
+use super::{Later, Open, Then};
 use crate::{
     actors::{
         append::Receipt,
         clock,
         partition::{Inflight, PartitionActor, REOPEN_DELAY, refusal},
     },
-    store::{Incarnation, StoreError, Submission, Submitted},
+    store::{Submission, Submitted},
 };
 
 /// Due records are admitted in batches of about this size …
 const BATCH_BYTES: usize = 512 << 10;
 /// … and of at most so many.
 const BATCH_RECORDS_MAX: usize = 4096;
+/// So many batches are admitted before the partition sees to other messages.
+const BATCHES_MAX: usize = 4;
 /// How much of what is due may be on its way to the store; the rest comes when that is committed.
 const OUT_BYTES_MAX: usize = 8 << 20;
 /// How soon it is tried again to admit what could not be: retention that makes room tells nobody.
@@ -107,7 +105,7 @@ impl Later {
         self.touched = true;
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         self.pause_until.is_some_and(|until| Instant::now() < until)
     }
 }
@@ -142,19 +140,22 @@ impl PartitionActor {
 
     /// Admits what is due, as far as it is loaded and there is room.
     fn deliver_due(&mut self) {
-        if !self.may_submit() || self.later.is_paused() {
-            return;
-        }
-        let now = clock::now();
-        let due = match &self.later.log {
-            Some(log) if log.out_bytes < OUT_BYTES_MAX && !log.blocked => self.collect_due(now),
-            _ => return,
-        };
-        if !due.waiting.is_empty() {
+        for _ in 0..BATCHES_MAX {
+            if !self.may_submit() || self.later.is_paused() || self.later.broken.is_some() {
+                return;
+            }
+            let now = clock::now();
+            let due = match &self.later.log {
+                Some(log) if log.out_bytes < OUT_BYTES_MAX && !log.blocked => self.collect_due(now),
+                _ => return,
+            };
+            if due.waiting.is_empty() {
+                return;
+            }
             self.admit_due(due, now);
-            // The rest of it, after what else is in the mailbox.
-            self.later.touched = true;
         }
+        // The rest comes after what else is in the mailbox.
+        self.later.touched = true;
     }
 
     fn collect_due(&self, now: Timestamp) -> Due {
@@ -222,7 +223,8 @@ impl PartitionActor {
         }
     }
 
-    fn submit_due(&mut self, taken: &[Waiting], batch: Option<Batch>, now: Timestamp) {
+    /// Writes that these do not wait any more, together with the records that are stored of them.
+    pub(super) fn submit_due(&mut self, taken: &[Waiting], batch: Option<Batch>, now: Timestamp) {
         let durability = self.topic.durability.into();
         let Some(log) = &mut self.later.log else { return };
         let mut numbers: Vec<u64> = taken.iter().map(|waiting| waiting.turn.number).collect();
@@ -277,150 +279,6 @@ impl PartitionActor {
                 self.later.pause(REOPEN_DELAY);
             }
         }
-    }
-
-    /// Has read what is due soon and not loaded.
-    fn load_ahead(&mut self, ctx: &mut Context<Self>) {
-        let Some(log) = &mut self.later.log else { return };
-        if log.payloads.loading || self.later.pause_until.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        let wanted = log.payloads.wanted(&log.index, clock::now(), log.committed);
-        if wanted.is_empty() {
-            return;
-        }
-        log.payloads.loading = true;
-        let (incarnation, reader) = (log.incarnation, log.log.clone());
-        let read = self.shared.readers.run(move || read_payloads(&*reader, &wanted));
-        ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
-            actor.loaded(incarnation, read.unwrap_or(Err(StoreError::ShuttingDown)));
-            actor.settled_down(ctx);
-        }));
-    }
-
-    fn loaded(&mut self, incarnation: Incarnation, read: Result<Vec<Found>, StoreError>) {
-        let Some(log) = self
-            .later
-            .log
-            .as_mut()
-            .filter(|log| log.incarnation == incarnation)
-        else {
-            return;
-        };
-        log.payloads.loading = false;
-        self.later.touched = true;
-        match read {
-            Ok(found) => {
-                let mut lost = Vec::new();
-                for Found { waiting, record } in found {
-                    match record {
-                        Some((_, record)) => log.payloads.arrived(waiting.turn, record),
-                        None => lost.push(waiting),
-                    }
-                }
-                self.give_up(lost);
-            }
-            Err(error) => {
-                log::error!("the schedules of {:?} can not be read: {error}", self.part.key);
-                self.later.pause(REOPEN_DELAY);
-            }
-        }
-    }
-
-    /// Writes off records whose entries are hurt.
-    fn give_up(&mut self, lost: Vec<Waiting>) {
-        let lost: Vec<_> = match &self.later.log {
-            Some(log) => lost
-                .into_iter()
-                .filter(|waiting| {
-                    log.index
-                        .get(waiting.turn.number)
-                        .is_some_and(|it| it.place == waiting.place)
-                })
-                .collect(),
-            None => return,
-        };
-        if lost.is_empty() {
-            return;
-        }
-        let numbers: Vec<u64> = lost.iter().map(|waiting| waiting.turn.number).collect();
-        log::error!(
-            "{} scheduled records of {:?} are hurt on disk and will not be delivered: {numbers:?}",
-            lost.len(),
-            self.part.key
-        );
-        self.submit_due(&lost, None, clock::now());
-    }
-
-    /// Writes the oldest entries again at the log's end, if little else of it counts, so that it can be cut.
-    fn move_entries(&mut self, ctx: &mut Context<Self>) {
-        let Some(log) = &mut self.later.log else { return };
-        if log.moving || self.later.pause_until.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        let mut wanted = log.index.to_move();
-        wanted.retain(|waiting| waiting.place < log.committed);
-        if wanted.is_empty() {
-            return;
-        }
-        log.moving = true;
-        let (incarnation, reader) = (log.incarnation, log.log.clone());
-        let read = self.shared.readers.run(move || read_payloads(&*reader, &wanted));
-        ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
-            actor.moved(incarnation, read.unwrap_or(Err(StoreError::ShuttingDown)));
-            actor.settled_down(ctx);
-        }));
-    }
-
-    fn moved(&mut self, incarnation: Incarnation, read: Result<Vec<Found>, StoreError>) {
-        let durability = self.topic.durability.into();
-        let Some(log) = self
-            .later
-            .log
-            .as_mut()
-            .filter(|log| log.incarnation == incarnation)
-        else {
-            return;
-        };
-        log.moving = false;
-        self.later.touched = true;
-        let found = match read {
-            Ok(found) => found,
-            Err(error) => {
-                log::error!("the schedules of {:?} can not be read: {error}", self.part.key);
-                return self.later.pause(REOPEN_DELAY);
-            }
-        };
-        let (mut records, mut entries, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-        for Found { waiting, record } in &found {
-            let number = waiting.turn.number;
-            if log.index.get(number).is_none() {
-                // It was due, or cancelled, while it was read.
-                continue;
-            }
-            match record {
-                None => lost.push(*waiting),
-                Some((at, record)) => {
-                    let scheduled = Scheduled {
-                        at: *at,
-                        due: waiting.turn.due,
-                        record,
-                    };
-                    entries.push((number, Entry::Moved { number, scheduled }.encode(&mut records)));
-                }
-            }
-        }
-        if !entries.is_empty() {
-            let base = log.index.relocate(&entries);
-            log.open.push_back(Open {
-                until: base.plus(entries.len() as u64),
-                stored_until: Offset::ZERO,
-                then: Then::Release(0),
-            });
-            let submission = log.submission((base, entries.len() as u32), clock::now(), records, durability);
-            self.submit_schedules(submission);
-        }
-        self.give_up(lost);
     }
 
     /// Wakes when the next record is due, or has to be loaded.

@@ -112,7 +112,7 @@ impl Model {
 
     pub fn free(&self, member: u64) -> u64 {
         match &self.members[&member] {
-            it if it.ready && !it.retired => it.credit - self.out_of(member).len() as u64,
+            it if it.ready && !it.retired => it.credit.saturating_sub(self.out_of(member).len() as u64),
             _ => 0,
         }
     }

@@ -260,7 +260,7 @@ impl World {
         let member = self.some_member();
         let (now, id) = (self.time(), MemberId(member));
         let at = self.at.clone();
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => {
                 self.group.leave(now, id);
                 let dead = self.model.leave(self.now, member);
@@ -276,6 +276,14 @@ impl World {
                 self.group.set_ready(id, ready);
                 if let Some(known) = self.model.members.get_mut(&member) {
                     known.ready = ready;
+                }
+            }
+            4 => {
+                // Also less than it has out, and none at all.
+                let credit = self.random.below(4);
+                self.group.set_credit(id, credit);
+                if let Some(known) = self.model.members.get_mut(&member) {
+                    known.credit = credit;
                 }
             }
             _ => {

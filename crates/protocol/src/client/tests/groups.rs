@@ -120,17 +120,24 @@ fn what_a_group_does_not_give_is_refused() {
             InvalidArgument,
         ),
         (r#""topic":"t","mode":"shared""#.into(), InvalidArgument),
-        (r#""topic":"t","exclusive":true"#.into(), InvalidArgument),
+        (r#""topic":"t.*","exclusive":true"#.into(), InvalidArgument),
+        (r#""topic":"t","exclusive":1"#.into(), BadFrame),
         (r#""topic":"t","member":"m""#.into(), InvalidArgument),
     ] {
         let text = format!(r#"{{"type":"subscribe","id":6,{fields}}}"#);
         assert_eq!(refusal(&text), (code, Some("6".into())), "{fields}");
     }
-    assert!(
-        subscribed(r#"{"type":"subscribe","topic":"t","exclusive":false}"#)
-            .group
-            .is_none()
-    );
+    for (fields, exclusive) in [
+        ("", false),
+        (r#","exclusive":false"#, false),
+        (r#","exclusive":null"#, false),
+        (r#","exclusive":true"#, true),
+    ] {
+        let plain = subscribed(&format!(r#"{{"type":"subscribe","topic":"t"{fields}}}"#));
+        assert_eq!((plain.group, plain.exclusive), (None, exclusive), "{fields}");
+    }
+    let member = subscribed(r#"{"type":"subscribe","topic":"t","group":"g","exclusive":true}"#);
+    assert!(!member.exclusive, "it is the group's");
 }
 
 #[test]
