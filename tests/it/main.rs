@@ -3,6 +3,7 @@
 
 mod cli;
 mod demo;
+mod expiry;
 mod faults;
 mod groups;
 mod process;
