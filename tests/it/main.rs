@@ -4,6 +4,7 @@
 mod cli;
 mod demo;
 mod discovery;
+mod exchanges;
 mod faults;
 mod groups;
 mod process;
