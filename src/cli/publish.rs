@@ -66,7 +66,7 @@ pub(crate) struct PublishArgs {
     to: Destination,
 
     /// What the exchange routes the records by
-    #[arg(long, value_name = "KEY", requires = "exchange")]
+    #[arg(long, value_name = "KEY", conflicts_with = "topic")]
     routing_key: Option<String>,
 
     /// Field of each record that it is routed by, with a file or standard input
