@@ -107,6 +107,8 @@ impl PartitionActor {
             Some(hold) if hold.id == together.id => self.take_back(),
             Some(hold) => return hold.queue.push_back(Held::Visit(together)),
             None => {
+                // Who waits for room came before.
+                self.fill_room();
                 self.hold = Some(Hold {
                     id: together.id,
                     reserved: None,
@@ -140,8 +142,13 @@ impl PartitionActor {
         stop.reserved = None;
         let why_not = if self.closed {
             Some(deleted())
+        } else if self.state.is_none() {
+            Some(not_open())
+        } else if !self.room.is_empty() {
+            // It would pass those, some of which may be its own publisher's, and can not wait with them.
+            Some(named(&others_wait(), &self.part.topic))
         } else {
-            self.state.is_none().then(not_open)
+            None
         };
         if let Some(refusal) = why_not {
             for record in &stop.records {
@@ -474,6 +481,10 @@ fn not_taken(error: &StoreError) -> Refusal {
         ),
         other => super::refusal(other),
     }
+}
+
+fn others_wait() -> Refusal {
+    Refusal::new(ErrorCode::TopicFull, "others wait for room in the topic")
 }
 
 /// Encoded bytes of each record of a stop, those that are not stored as 0.

@@ -29,6 +29,7 @@ use crate::{
             self,
             exchanges::{self, Creation, NewExchange, Sender},
         },
+        group::handle::GroupPart,
         partition::{InjectPanic, Stall},
         readers::Readers,
     },
@@ -554,4 +555,23 @@ async fn exchanges_are_neither_used_nor_changed_before_those_that_are_kept_are_r
     let refused = exchanges::find_route(&shared, ("all", "k"), 1, Sender::default).err();
     assert_eq!(refused.map(|refusal| refusal.code), Some(ErrorCode::Overloaded));
     assert_eq!(store.facts().unwrap(), [kept]);
+}
+
+#[actix_rt::test]
+async fn routed_record_passes_nobody_who_waits_for_room() {
+    let broker = Running::start().await;
+    create(&broker, "full", json!({"records_max": 1, "when_full": "wait"})).await;
+    fan_out(&broker, &["a", "full"]).await;
+    let mut client = Talker::connect(&broker).await;
+    let alone = |id: u64| json!({"type": "publish", "id": id, "topic": "full", "payload": id});
+    assert_eq!(client.ask(alone(1)).await["offset"], 0);
+    client.say(alone(2)).await;
+    let full = part(&broker, "full");
+    super::waits::until(|| full.waits.for_room()).await;
+    // There is room, and nobody has said so yet.
+    full.set_groups(Arc::new([GroupPart::detached(&full.topic, 1)]));
+    let routed = client.ask(publish(3, &json!(3))).await;
+    assert_eq!(routed["code"], "topic_full", "{routed}");
+    assert_eq!(client.answer(2).await["offset"], 1);
+    assert_eq!(kept(&broker, "a"), 0);
 }
