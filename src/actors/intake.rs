@@ -14,11 +14,7 @@ use callboard_core::{
     record::RecordParts,
     topic::{TopicConfig, partition_for_key},
 };
-use callboard_protocol::{
-    ErrorCode, PartitionId, Timestamp,
-    client::{Due, NewRecord},
-    error::Refusal,
-};
+use callboard_protocol::{ErrorCode, PartitionId, Timestamp, client::NewRecord, error::Refusal};
 
 use super::{
     append::{Append, Asked, Keep, Origin, Receipt, Reply},
@@ -364,10 +360,7 @@ fn due_later(record: &NewRecord<'_>, asked: Asked) -> Result<Option<Timestamp>, 
         return Ok(None);
     };
     let now = clock::now();
-    let at = match due {
-        Due::After(delay_ms) => now.plus_ms(delay_ms),
-        Due::At(at) => at,
-    };
+    let at = due.moment(now)?;
     if at <= now {
         return Ok(None);
     }

@@ -18,20 +18,20 @@ struct Problem {
     detail: String,
 }
 
-/// The REST interface of one broker, below one path.
+/// The REST interface of one broker.
 pub(super) struct Api<'a> {
     base: String,
     server: &'a ServerArgs,
 }
 
 impl<'a> Api<'a> {
-    /// Everything about topics.
+    /// The one at this address; paths are below `/api/v1`.
     ///
     /// # Errors
     /// [`Failure::Usage`] if the address is not a broker's.
-    pub(super) fn topics(server: &'a ServerArgs) -> Result<Self, Failure> {
+    pub(super) fn new(server: &'a ServerArgs) -> Result<Self, Failure> {
         Ok(Self {
-            base: format!("{}/api/v1/topics", server.http()?),
+            base: format!("{}/api/v1", server.http()?),
             server,
         })
     }

@@ -1,19 +1,17 @@
 //! `callboard group`: groups over REST.
 
-use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal as _, Write as _},
-};
+use std::fmt::Write as _;
 
 use callboard_protocol::time::parse_rfc3339;
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use super::{
     Failure,
     address::ServerArgs,
-    api::{Api, path, unreadable},
+    api::{Api, path},
+    output,
     table::{Table, age, thousands},
 };
 
@@ -83,7 +81,7 @@ struct Named {
 
 impl Named {
     fn path(&self) -> String {
-        format!("{}/groups{}", path(&self.topic), path(&self.group))
+        format!("/topics{}/groups{}", path(&self.topic), path(&self.group))
     }
 }
 
@@ -192,12 +190,6 @@ impl Group {
 }
 
 #[derive(Deserialize)]
-struct GroupList<'a> {
-    #[serde(borrow)]
-    groups: Vec<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
 struct Redriven {
     redriven: u64,
     dead_letters: u64,
@@ -208,13 +200,13 @@ struct Redriven {
 /// # Errors
 /// [`Failure`] carries the broker's reason.
 pub(crate) fn run(args: &GroupArgs) -> Result<(), Failure> {
-    let api = Api::topics(&args.server)?;
+    let api = Api::new(&args.server)?;
     match &args.command {
-        Command::List { topic } => list(&api.call("GET", &format!("{}/groups", path(topic)), None)?),
-        Command::Describe(group) => show(&api.call("GET", &group.path(), None)?),
+        Command::List { topic } => list(&api.call("GET", &format!("/topics{}/groups", path(topic)), None)?),
+        Command::Describe(group) => output::show(&api.call("GET", &group.path(), None)?, description),
         Command::Seek { group, place } => {
             let path = format!("{}/offsets", group.path());
-            show(&api.call("POST", &path, Some(&place.fields()))?)
+            output::show(&api.call("POST", &path, Some(&place.fields()))?, description)
         }
         Command::Delete(group) => api.call("DELETE", &group.path(), None).map(|_| ()),
         Command::Redrive { group, limit } => {
@@ -226,58 +218,24 @@ pub(crate) fn run(args: &GroupArgs) -> Result<(), Failure> {
 }
 
 fn list(answer: &str) -> Result<(), Failure> {
-    let list: GroupList<'_> = serde_json::from_str(answer).map_err(|error| unreadable(&error))?;
-    let mut output = io::stdout().lock();
-    if !output.is_terminal() {
-        for group in list.groups {
-            writeln!(output, "{}", group.get().replace(['\n', '\r'], " "))?;
-        }
-        return Ok(());
-    }
-    let mut table = Table::new(&["group", "mode", "members", "lag", "oldest", "dead letters"]);
-    for group in list.groups {
-        let group: Group = serde_json::from_str(group.get()).map_err(|error| unreadable(&error))?;
-        table.row(vec![
+    let headline = ["group", "mode", "members", "lag", "oldest", "dead letters"];
+    output::list(answer, "groups", &headline, |group: Group| {
+        vec![
             group.group,
             group.mode,
             group.members.len().to_string(),
             thousands(group.lag),
             age(group.lag_ms),
             thousands(group.dead_letters),
-        ]);
-    }
-    write!(output, "{table}")?;
-    Ok(())
-}
-
-fn show(answer: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    if !output.is_terminal() {
-        writeln!(output, "{}", answer.trim_end().replace(['\n', '\r'], " "))?;
-        return Ok(());
-    }
-    let group: Group = serde_json::from_str(answer).map_err(|error| unreadable(&error))?;
-    write!(output, "{}", description(&group))?;
-    Ok(())
+        ]
+    })
 }
 
 fn moved(answer: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    if !output.is_terminal() {
-        writeln!(output, "{}", answer.trim_end().replace(['\n', '\r'], " "))?;
-        return Ok(());
-    }
-    let Redriven {
-        redriven,
-        dead_letters,
-    } = serde_json::from_str(answer).map_err(|error| unreadable(&error))?;
-    writeln!(
-        output,
-        "{} published again, {} left",
-        thousands(redriven),
-        thousands(dead_letters)
-    )?;
-    Ok(())
+    output::show(answer, |moved: &Redriven| {
+        let (redriven, left) = (thousands(moved.redriven), thousands(moved.dead_letters));
+        format!("{redriven} published again, {left} left\n")
+    })
 }
 
 /// A group for a person: what it is, its partitions, its members.
@@ -386,7 +344,7 @@ mod tests {
         let Command::Seek { group, place } = parsed(&arguments).unwrap() else {
             panic!("seek")
         };
-        assert_eq!(group.path(), "/orders/groups/billing");
+        assert_eq!(group.path(), "/topics/orders/groups/billing");
         Value::from(place.fields())
     }
 

@@ -1,4 +1,5 @@
-//! The commands: `serve`, `pub`, `sub`, `topic`, `group`, `bench` and `completions`.
+//! The commands: `serve`, `pub`, `sub`, `topic`, `group`, `exchange`, `webhook`, `scheduled`, `bench` and
+//! `completions`.
 //!
 //! Data goes to standard output as NDJSON, everything else to standard error. Exit code 0 is success,
 //! 1 failure, 2 wrong usage; a reader that goes away (`| head`) is success.
@@ -6,13 +7,17 @@
 mod address;
 mod api;
 mod bench;
+mod exchange;
 mod group;
 mod input;
 mod json_array;
+mod output;
 mod publish;
+mod scheduled;
 mod subscribe;
 mod table;
 mod topic;
+mod webhook;
 
 use std::{
     io::{self, Write as _},
@@ -106,6 +111,15 @@ enum Command {
     /// List, describe, seek, redrive and delete the groups of a topic
     #[command(after_help = group::EXAMPLES)]
     Group(group::GroupArgs),
+    /// List, create, bind, describe, ask and delete exchanges
+    #[command(after_help = exchange::EXAMPLES)]
+    Exchange(exchange::ExchangeArgs),
+    /// List, create, describe, enable, disable and delete webhooks
+    #[command(after_help = webhook::EXAMPLES)]
+    Webhook(webhook::WebhookArgs),
+    /// List and cancel records that are to be delivered later
+    #[command(after_help = scheduled::EXAMPLES)]
+    Scheduled(scheduled::ScheduledArgs),
     /// Measure a broker, also against a bare server that has no broker in it
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
@@ -135,6 +149,9 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Topic(args)) => topic::run(&args),
         Some(Command::Group(args)) => group::run(&args),
+        Some(Command::Exchange(args)) => exchange::run(&args),
+        Some(Command::Webhook(args)) => webhook::run(&args),
+        Some(Command::Scheduled(args)) => scheduled::run(&args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Completions { shell }) => completions(shell),
     };

@@ -2,13 +2,17 @@
 
 use std::{
     collections::VecDeque,
+    io::{self, Write as _},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use callboard_client::{Ack, Client, ConnectOptions, Error, Event, Outcome, Publish, Publisher, Reconnect};
-use callboard_protocol::{FrameId, PartitionId, json};
+use callboard_client::{
+    Ack, Client, ConnectOptions, Error, Event, Outcome, Publish, Published, Publisher, Reconnect,
+    frame::RecordResult,
+};
+use callboard_protocol::{FrameId, PartitionId, Timestamp, json, time::parse_rfc3339};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{broadcast, mpsc};
@@ -27,6 +31,8 @@ Examples:
   callboard pub --topic orders --key c42 '{\"total\":12}' '{\"total\":13}'
   callboard pub --topic stocks --key symbol --csv stocks.csv
   callboard pub --topic weather --key location --json weather.json
+  callboard pub --exchange readings --routing-key plant.boiler.temp 21.5
+  callboard pub --topic reminders --deliver-at 2026-11-20T08:00:00Z '{\"call\":\"Ada\"}'
   tail -f log.ndjson | callboard pub --topic log -
 
 Every payload is JSON and passes byte for byte. A CSV row becomes an object: fields that are JSON
@@ -56,9 +62,21 @@ pub(crate) struct PublishArgs {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Topic to publish to
-    #[arg(long, short)]
-    topic: String,
+    #[command(flatten)]
+    to: Destination,
+
+    /// What the exchange routes the records by
+    #[arg(long, value_name = "KEY", conflicts_with = "topic")]
+    routing_key: Option<String>,
+
+    /// Field of each record that it is routed by, with a file or standard input
+    #[arg(
+        long,
+        value_name = "FIELD",
+        requires = "exchange",
+        conflicts_with = "routing_key"
+    )]
+    routing_key_field: Option<String>,
 
     /// JSON payloads; `-` or none reads one a line from standard input
     #[arg(value_name = "PAYLOAD", allow_negative_numbers = true, conflicts_with_all = ["file", "csv", "json"])]
@@ -92,6 +110,14 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_name = "MS")]
     ttl_ms: Option<u64>,
 
+    /// Deliver the records so much later
+    #[arg(long, value_name = "MS", conflicts_with = "deliver_at")]
+    delay_ms: Option<u64>,
+
+    /// Deliver the records at this time, as 2026-11-20T08:00:00Z; at once if it has passed
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    deliver_at: Option<Timestamp>,
+
     /// Field that names a record, so that a repeat is not stored again; unanswered records are then sent
     /// again after a lost connection
     #[arg(long, value_name = "FIELD")]
@@ -104,6 +130,23 @@ pub(crate) struct PublishArgs {
     /// Most records without an answer
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
+}
+
+/// Where the records go.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Destination {
+    /// Topic to publish to
+    #[arg(long, short)]
+    topic: Option<String>,
+
+    /// Exchange to publish through
+    #[arg(long, short)]
+    exchange: Option<String>,
+}
+
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    parse_rfc3339(text).ok_or_else(|| "write it as 2026-11-20T08:00:00Z".to_owned())
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -130,9 +173,24 @@ impl PublishArgs {
         }
     }
 
+    /// The payload `text` with where it goes.
+    fn addressed(&self, text: &str) -> Result<Publish, String> {
+        let topic = self.to.topic.as_deref().unwrap_or_default();
+        let record = Publish::json(topic, text).map_err(|error| error.to_string())?;
+        let Some(exchange) = &self.to.exchange else {
+            return Ok(record);
+        };
+        let routing_key = match (&self.routing_key, &self.routing_key_field) {
+            (Some(key), _) => key.clone(),
+            (None, Some(name)) => field(text, name)?.ok_or_else(|| format!("field {name} is null"))?,
+            (None, None) => String::new(),
+        };
+        Ok(record.through(exchange, routing_key))
+    }
+
     /// The record of one JSON text, or a sentence about why there is none.
     fn record(&self, text: &str, meaning: KeyMeaning) -> Result<Publish, String> {
-        let mut record = Publish::json(&self.topic, text).map_err(|error| error.to_string())?;
+        let mut record = self.addressed(text)?;
         record = record.with_ack(match self.ack {
             AckLevel::None => Ack::None,
             AckLevel::Accepted => Ack::Accepted,
@@ -155,6 +213,12 @@ impl PublishArgs {
         }
         if let Some(ttl_ms) = self.ttl_ms {
             record = record.with_ttl_ms(ttl_ms);
+        }
+        if let Some(delay_ms) = self.delay_ms {
+            record = record.with_delay(Duration::from_millis(delay_ms));
+        }
+        if let Some(moment) = self.deliver_at {
+            record = record.with_deliver_at(moment);
         }
         for (name, value) in &self.headers {
             record = record.with_header(name, value);
@@ -320,6 +384,26 @@ impl Tally {
     }
 }
 
+/// Prints what a record that is to be delivered later can be cancelled by, one line a topic.
+fn print_schedules(published: &Published) {
+    let alone = published.scheduled.as_deref().zip(published.deliver_at);
+    let routed = published.routes.iter().filter_map(|route| match &route.result {
+        RecordResult::Scheduled(scheduled) => {
+            Some((Some(&*route.topic), &*scheduled.id, scheduled.deliver_at))
+        }
+        _ => None,
+    });
+    let alone = alone.map(|(id, deliver_at)| (None, id, deliver_at));
+    for (topic, scheduled, deliver_at) in alone.into_iter().chain(routed) {
+        let mut line = serde_json::json!({ "scheduled": scheduled, "deliver_at": deliver_at });
+        if let Some(topic) = topic {
+            line["topic"] = topic.into();
+        }
+        // The record is kept whether or not somebody reads this.
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+}
+
 struct Sending {
     publisher: Publisher,
     events: broadcast::Receiver<Event>,
@@ -375,6 +459,7 @@ impl Sending {
             Ok(Outcome::Published(published)) => {
                 self.tally.published += 1;
                 self.tally.duplicates += u64::from(published.duplicate);
+                print_schedules(&published);
             }
             Ok(Outcome::Sent { id }) => {
                 self.tally.published += 1;

@@ -1,15 +1,14 @@
 //! `callboard topic`: topics over REST.
 
-use std::io::{self, IsTerminal as _, Write as _};
-
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Map, Value};
 
 use super::{
     Failure,
     address::ServerArgs,
-    api::{Api, path, unreadable},
+    api::{Api, path},
+    output,
     table::{Table, bytes, thousands},
 };
 
@@ -123,26 +122,20 @@ struct Topic {
     config: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct TopicList<'a> {
-    #[serde(borrow)]
-    topics: Vec<&'a RawValue>,
-}
-
 /// Does one thing with topics.
 ///
 /// # Errors
 /// [`Failure`] carries the broker's reason.
 pub(crate) fn run(args: &TopicArgs) -> Result<(), Failure> {
-    let api = Api::topics(&args.server)?;
+    let api = Api::new(&args.server)?;
     match &args.command {
-        Command::List => list(&api.call("GET", "", None)?),
+        Command::List => list(&api.call("GET", "/topics", None)?),
         Command::Create { name, config } => {
             let mut fields = Map::from_iter([("name".to_owned(), Value::from(name.as_str()))]);
             fields.extend(config.fields());
-            show(&api.call("POST", "", Some(&fields))?)
+            output::show(&api.call("POST", "/topics", Some(&fields))?, description)
         }
-        Command::Describe { name } => show(&api.call("GET", &path(name), None)?),
+        Command::Describe { name } => output::show(&api.call("GET", &at(name), None)?, description),
         Command::Config { name, config } => {
             let fields = config.fields();
             if fields.is_empty() {
@@ -150,54 +143,37 @@ pub(crate) fn run(args: &TopicArgs) -> Result<(), Failure> {
                     "nothing to change; name it with --set FIELD=VALUE".to_owned(),
                 ));
             }
-            show(&api.call("PATCH", &path(name), Some(&fields))?)
+            output::show(&api.call("PATCH", &at(name), Some(&fields))?, description)
         }
-        Command::Delete { name } => api.call("DELETE", &path(name), None).map(|_| ()),
+        Command::Delete { name } => api.call("DELETE", &at(name), None).map(|_| ()),
     }
 }
 
+fn at(name: &str) -> String {
+    format!("/topics{}", path(name))
+}
+
 fn list(answer: &str) -> Result<(), Failure> {
-    let list: TopicList<'_> = serde_json::from_str(answer).map_err(|error| unreadable(&error))?;
-    let mut output = io::stdout().lock();
-    if !output.is_terminal() {
-        for topic in list.topics {
-            writeln!(output, "{}", topic.get().replace(['\n', '\r'], " "))?;
-        }
-        return Ok(());
-    }
-    let mut table = Table::new(&["topic", "partitions", "records", "bytes", "durability"]);
-    for topic in list.topics {
-        let topic: Topic = serde_json::from_str(topic.get()).map_err(|error| unreadable(&error))?;
+    let headline = ["topic", "partitions", "records", "bytes", "durability"];
+    output::list(answer, "topics", &headline, |topic: Topic| {
         let records = topic
             .partitions
             .iter()
             .map(|at| at.next_offset.saturating_sub(at.first_offset))
             .sum();
-        table.row(vec![
+        let durability = topic.config.get("durability").and_then(Value::as_str);
+        vec![
             topic.name,
             topic.partitions.len().to_string(),
             thousands(records),
             bytes(topic.partitions.iter().map(|partition| partition.bytes).sum()),
-            topic
-                .config
-                .get("durability")
-                .and_then(Value::as_str)
-                .unwrap_or("")
-                .to_owned(),
-        ]);
-    }
-    write!(output, "{table}")?;
-    Ok(())
+            durability.unwrap_or("").to_owned(),
+        ]
+    })
 }
 
-fn show(answer: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    if !output.is_terminal() {
-        writeln!(output, "{}", answer.trim_end().replace(['\n', '\r'], " "))?;
-        return Ok(());
-    }
-    let topic: Topic = serde_json::from_str(answer).map_err(|error| unreadable(&error))?;
-    writeln!(output, "{}  (epoch {})\n", topic.name, topic.epoch)?;
+/// A topic for a person: its partitions and its configuration.
+fn description(topic: &Topic) -> String {
     let mut table = Table::new(&["partition", "first offset", "next offset", "bytes"]);
     for at in &topic.partitions {
         table.row(vec![
@@ -207,11 +183,11 @@ fn show(answer: &str) -> Result<(), Failure> {
             bytes(at.bytes),
         ]);
     }
-    writeln!(output, "{table}")?;
+    let mut text = format!("{}  (epoch {})\n\n{table}\n", topic.name, topic.epoch);
     for (name, value) in &topic.config {
-        writeln!(output, "{name} = {value}")?;
+        text.push_str(&format!("{name} = {value}\n"));
     }
-    Ok(())
+    text
 }
 
 #[cfg(test)]

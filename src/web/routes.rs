@@ -11,7 +11,7 @@ use actix_web::{
 use super::{
     assets, health, metrics, openapi,
     problem::Problem,
-    rest::{exchanges, groups, messages, sessions, topics, webhooks},
+    rest::{exchanges, groups, messages, schedules, sessions, topics, webhooks},
     sse,
 };
 
@@ -53,6 +53,8 @@ fn table() -> Vec<Endpoint> {
         Endpoint::at("/api/v1/topics/{topic}/partitions/{partition}/messages")
             .on(Method::GET, messages::read),
         Endpoint::at("/api/v1/topics/{topic}/events").on(Method::GET, sse::events),
+        Endpoint::at("/api/v1/topics/{topic}/scheduled").on(Method::GET, schedules::list),
+        Endpoint::at("/api/v1/topics/{topic}/scheduled/{scheduled}").on(Method::DELETE, schedules::cancel),
         Endpoint::at("/api/v1/topics/{topic}/groups").on(Method::GET, groups::list),
         Endpoint::at("/api/v1/topics/{topic}/groups/{group}")
             .on(Method::GET, groups::get)

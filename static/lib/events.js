@@ -6,6 +6,7 @@ import * as api from "./api.js";
 import { span } from "./format.js";
 import { groupHash, routingHash, topicHash, webhookHash } from "./place.js";
 import { clientOf, shortSession } from "./sessions.js";
+import { reasonWords } from "./webhooks.js";
 
 export const TOPIC = "$events";
 /** Events that the page remembers. */
@@ -38,10 +39,9 @@ function hostOf(url) {
   }
 }
 
-const REASONS = { gone: "it answered 410 Gone", topic_deleted: "its topic was deleted" };
-
 /** Each event as parts: text, links `{text, href}`, and code `{code}`. Things that are gone are no links. */
 const WORDS = {
+  broker_started: (one) => [`The broker started, version ${one.version}`],
   topic_created: (one) => [one.temporary ? "Temporary topic " : "Topic ", topic(one.topic), " was made"],
   topic_deleted: (one) => ["Topic ", { code: one.topic }, " was deleted"],
   exchange_created: (one) => [`The ${one.kind} exchange `, exchange(one.exchange), " was made"],
@@ -55,7 +55,7 @@ const WORDS = {
   group_rebalanced: (one) => [group(one), " of ", topic(one.topic), ` shares its partitions anew, generation ${one.generation}`],
   webhook_created: (one) => ["A webhook to ", hook(one), " takes from ", topic(one.topic)],
   webhook_deleted: (one) => ["The webhook ", { code: one.webhook }, " of ", topic(one.topic), " was deleted"],
-  webhook_disabled: (one) => ["The webhook to ", hook(one), ` was disabled: ${REASONS[one.reason] ?? one.reason ?? "no reason is given"}`],
+  webhook_disabled: (one) => ["The webhook to ", hook(one), ` was disabled: ${reasonWords(one.reason)}`],
   webhook_enabled: (one) => ["The webhook to ", hook(one), " was enabled"],
   source_silent: (one) => [topic(one.topic), ` has been silent for ${span(one.silent_ms)}`],
   source_back: (one) => [topic(one.topic), " has records again"],
@@ -74,7 +74,19 @@ export function eventOf(record) {
   }
   const name = String(body?.event ?? "unknown");
   const words = Object.hasOwn(WORDS, name) ? WORDS[name](body) : [`${name.replaceAll("_", " ")} `, { code: record.key ?? "" }];
-  return { at: record.timestamp, name, words, isGrave: GRAVE.has(name) };
+  // A group that many join at once shares its partitions anew for each of them; the last time says all.
+  const again = name === "group_rebalanced" ? `${body.topic} ${body.group}` : null;
+  return { at: record.timestamp, name, words, isGrave: GRAVE.has(name), again };
+}
+
+/** The newest of `list` (newest first) without sessions, which would push out everything else, and without what a later one repeats. */
+export function brief(list, most) {
+  const said = new Set();
+  return list.filter((one) => {
+    if (isOfKind(one, "sessions") || said.has(one.again)) return false;
+    if (one.again !== null) said.add(one.again);
+    return true;
+  }).slice(0, most);
 }
 
 export const isOfKind = (event, kind) => kind === "" || KINDS[kind].some((beginning) => event.name.startsWith(beginning));

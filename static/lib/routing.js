@@ -5,8 +5,9 @@ import * as api from "./api.js";
 import { usePolled } from "./poll.js";
 
 const POLL_MS = 1500;
-/** Exchanges of which bindings are asked for at the same time. */
+/** Exchanges of which bindings are asked for at the same time, and in one look; the others have their turn in the next ones. */
 const AT_ONCE = 6;
+const LOOKS_MAX = 48;
 /** Bindings of one exchange that the page lists; it says how many more there are, and the dry run works with all of them. */
 export const BINDINGS_MAX = 2000;
 /** Bindings of an exchange through which nothing goes are asked for again after so long, for their number does not tell everything. */
@@ -38,13 +39,17 @@ async function look(known) {
   exchanges.sort((a, b) => (a.name < b.name ? -1 : 1));
   const names = new Set(exchanges.map((one) => one.name));
   for (const name of known.keys()) if (!names.has(name)) known.delete(name);
-  const stale = exchanges.filter((one) => isStale(known.get(one.name), one, Date.now()));
+  const seenAt = (one) => known.get(one.name)?.at ?? 0;
+  const stale = exchanges.filter((one) => isStale(known.get(one.name), one, Date.now())).sort((a, b) => seenAt(a) - seenAt(b)).slice(0, LOOKS_MAX);
   for (let at = 0; at < stale.length; at += AT_ONCE) {
     const some = stale.slice(at, at + AT_ONCE);
     const answers = await Promise.all(some.map((one) => lookAt(one, known.get(one.name))));
     some.forEach((one, index) => known.set(one.name, answers[index]));
   }
-  const withBindings = exchanges.map((one) => ({ ...one, count: one.bindings, bindings: known.get(one.name).list, isTooMany: known.get(one.name).isTooMany }));
+  const withBindings = exchanges.map((one) => {
+    const { list, isTooMany } = known.get(one.name) ?? { list: [], isTooMany: false };
+    return { ...one, count: one.bindings, bindings: list, isTooMany };
+  });
   return { exchanges: withBindings, unroutable };
 }
 

@@ -13,11 +13,15 @@ export const FORMATS = [
 
 const REASONS = {
   gone: "it answered 410 Gone",
+  failing: "it failed too often in a row",
   topic_deleted: "its topic was deleted",
+  group_deleted: "its group was deleted",
+  requested: "somebody disabled it",
+  forbidden: "this broker may not call its address",
 };
 
-/** Why a webhook is disabled, in words. */
-export const reasonOf = (webhook) => REASONS[webhook.disabled_reason] ?? webhook.disabled_reason ?? "no reason is given";
+/** Why a webhook was disabled, in words; a reason of a later broker is said as it is. */
+export const reasonWords = (reason) => (Object.hasOwn(REASONS, reason) ? REASONS[reason] : (reason ?? "no reason is given"));
 
 /** The state of a webhook in a few words. */
 export function stateOf(webhook, now) {

@@ -3,7 +3,7 @@
 import { useState } from "../vendor/preact-hooks.js";
 import { Notice, html, useSignal, useTick } from "../lib/ui.js";
 import * as format from "../lib/format.js";
-import { KINDS, TOPIC, isOfKind, useEvents } from "../lib/events.js";
+import { KINDS, TOPIC, brief, isOfKind, useEvents } from "../lib/events.js";
 import { topicHash } from "../lib/place.js";
 
 /** Events that are read back when the page opens. */
@@ -55,12 +55,12 @@ function Event({ one }) {
     </li>`;
 }
 
-/** The newest few, on the overview; without sessions, which would push everything else out: this page's own is one. */
+/** The newest few, on the overview. */
 export function Lately({ connection }) {
   const events = useEvents(connection, BACK);
   useSignal(events.version);
   useTick(10000);
-  const shown = events.list.filter((one) => !isOfKind(one, "sessions")).slice(0, LATELY_SHOWN);
+  const shown = brief(events.list, LATELY_SHOWN);
   if (shown.length === 0) return null;
   return html`
     <${Notice} title="Lately" id="lately-title" className="flush" aside=${html`<a href="#/events">All events</a>`}>

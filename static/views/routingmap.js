@@ -180,6 +180,7 @@ function Wire({ wire }) {
   const classes = `wire level-${wire.level} ${wire.light} ${wire.isAlternate ? "alternate" : ""}`;
   return html`
     <g class=${classes} data-from=${wire.from} data-to=${wire.to}>
+      <title>${`${wire.from} to ${wire.to}${wire.label === "" ? "" : `: ${wire.label}`}, ${format.rate(wire.rate)}/s`}</title>
       <path class="wire-line" d=${wire.path} />
       ${wire.level > 0 || wire.light === "lit" ? html`<path class="wire-pulse" d=${wire.path} />` : null}
       <path class="wire-tip" d=${`M${wire.endX - 4} ${wire.endY - 4.5}L${wire.endX + 4} ${wire.endY}L${wire.endX - 4} ${wire.endY + 4.5}Z`} />

@@ -6,7 +6,7 @@ import * as api from "../lib/api.js";
 import * as format from "../lib/format.js";
 import { groupHash, recordHash, topicHash } from "../lib/place.js";
 import { usePolled } from "../lib/poll.js";
-import { POLL_MS, answerOf, isGood, reasonOf } from "../lib/webhooks.js";
+import { POLL_MS, answerOf, isGood, reasonWords } from "../lib/webhooks.js";
 import { State, turn } from "./webhooks.js";
 
 export function Webhook({ connection, id, go }) {
@@ -30,7 +30,7 @@ function Board({ webhook, error, onChanged, go }) {
   return html`
     <${Head} title=${new URL(webhook.url).host} tools=${tools} />
     <${Trouble} error=${error} />
-    <div class="topic-grid">
+    <div class="topic-grid webhook-grid">
       <div class="topic-main"><${Calls} webhook=${webhook} /></div>
       <div class="topic-side"><${Work} webhook=${webhook} /><${How} webhook=${webhook} /></div>
     </div>
@@ -47,7 +47,7 @@ function Work({ webhook }) {
     <${Notice} title="How it goes" className="work-of-hook" aside=${html`<${State} webhook=${webhook} now=${now} />`}>
       ${webhook.state === "disabled" ? html`
         <p class="trouble">Disabled ${webhook.disabled_at ? html`<span title=${format.moment(Date.parse(webhook.disabled_at))}>${format.ago(Date.parse(webhook.disabled_at), now)}</span>` : ""}:
-          ${" "}<span id="disabled-reason">${reasonOf(webhook)}</span>. Its records wait in the group until it is enabled.</p>` : null}
+          ${" "}<span id="disabled-reason">${reasonWords(webhook.disabled_reason)}</span>. Its records wait in the group until it is enabled.</p>` : null}
       <dl class="figures">
         <div><dt>Taken</dt><dd id="succeeded">${format.count(webhook.succeeded)}</dd></div>
         <div><dt>Failed</dt><dd id="failed">${format.count(webhook.failed)}</dd></div>

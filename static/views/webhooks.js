@@ -7,7 +7,7 @@ import * as format from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { groupHash, topicHash, webhookHash } from "../lib/place.js";
 import { usePolled } from "../lib/poll.js";
-import { POLL_MS, answerOf, answersInWords, isGood, reasonOf, stateOf } from "../lib/webhooks.js";
+import { POLL_MS, answerOf, answersInWords, isGood, reasonWords, stateOf } from "../lib/webhooks.js";
 import { CreateWebhook } from "./webhookform.js";
 
 const ROWS_MAX = 200;
@@ -94,7 +94,7 @@ function Row({ one, now, onChanged }) {
     <tr data-webhook=${one.id}>
       <th scope="row"><a class="url" href=${webhookHash(one.id)}>${one.url}</a>
         <span class="client"><a href=${topicHash(one.topic)}>${one.topic}</a> by group <a href=${groupHash(one.topic, one.group)}>${one.group}</a></span></th>
-      <td data-label="State" class="hook-state"><${State} webhook=${one} now=${now} />${isOff ? html`<span class="client">${reasonOf(one)}</span>` : null}</td>
+      <td data-label="State" class="hook-state"><${State} webhook=${one} now=${now} />${isOff ? html`<span class="client">${reasonWords(one.disabled_reason)}</span>` : null}</td>
       <td data-label="Last answers"><${Answers} answers=${one.answers ?? []} /></td>
       <td data-label="Taken" class="number">${format.count(one.succeeded)}</td>
       <td data-label="Failed" class="number">${format.count(one.failed)}</td>

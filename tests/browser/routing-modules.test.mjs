@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KINDS, eventOf, isOfKind } from "../../static/lib/events.js";
+import { KINDS, brief, eventOf, isOfKind } from "../../static/lib/events.js";
 import { countdown } from "../../static/lib/format.js";
 import { layOut, rising } from "../../static/lib/layout.js";
 import { frameOf, headersOf, placesOf } from "../../static/lib/publish.js";
 import { MORE_ID, exchangeId, isStale, labelOf, levelOf, litBy, topicId, wiring } from "../../static/lib/routing.js";
-import { answersInWords, reasonOf, stateOf, urlFault } from "../../static/lib/webhooks.js";
+import { answersInWords, reasonWords, stateOf, urlFault } from "../../static/lib/webhooks.js";
 
 /** A small generator of random numbers with a seed, so that a failure can be seen again. */
 function generator(seed) {
@@ -181,6 +181,13 @@ test("events are told in words, with links to what is still there", () => {
   assert.equal(Object.keys(KINDS).filter((kind) => isOfKind(said({ event: "group_rebalanced", topic: "t", group: "g", generation: 2 }), kind)).join(), "groups");
 });
 
+test("in brief there are no sessions, and of the same rebalance only the last", () => {
+  const rebalanced = (group, generation) => said({ event: "group_rebalanced", topic: "t", group, generation });
+  const list = [rebalanced("a", 5), said({ event: "session_left", session: "s" }), rebalanced("a", 4), rebalanced("b", 2), said({ event: "topic_created", topic: "t" }), rebalanced("a", 3)];
+  assert.deepEqual(brief(list, 5).map((one) => one.name + (one.again ?? "")), ["group_rebalancedt a", "group_rebalancedt b", "topic_created"]);
+  assert.equal(brief(list, 2).length, 2);
+});
+
 test("an event of a later broker is shown by its name, and a strange record breaks nothing", () => {
   assert.equal(text({ event: "moon_risen" }), "moon risen k");
   for (const payload of ["null", "1", '{"event":"toString"}', '{"event":5}', "{", null]) assert.equal(eventOf({ partition: 0, offset: 0, timestamp: 0, key: null, payload }).words.length > 0, true, payload);
@@ -196,8 +203,9 @@ test("webhook's state is said with its reason and its next try", () => {
   assert.equal(stateOf({ state: "paused", retry_at: "2026-11-21T12:00:05Z" }, now), "paused, tries again in 5 s");
   assert.equal(stateOf({ state: "paused", retry_at: "2026-11-21T11:00:00Z" }, now), "paused, trying again");
   assert.equal(stateOf({ state: "disabled" }, now), "disabled");
-  assert.equal(reasonOf({ disabled_reason: "gone" }), "it answered 410 Gone");
-  assert.equal(reasonOf({ disabled_reason: "HTTP 500" }), "HTTP 500");
+  assert.equal(reasonWords("gone"), "it answered 410 Gone");
+  assert.equal(reasonWords("moonrise"), "moonrise");
+  assert.equal(reasonWords(undefined), "no reason is given");
   const answers = [{ at: "2026-11-21T12:00:00Z", status: 503 }, { at: "2026-11-21T11:59:00Z", status: 204 }];
   assert.match(answersInWords(answers), /^1 of the last 2 calls were taken, the newest at .* with 503$/);
 });

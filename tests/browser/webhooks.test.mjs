@@ -142,6 +142,6 @@ test("private address is refused in place by a broker that does not allow it", a
   await page.getByText("This is no address").waitFor();
   await page.getByLabel("URL").fill("http://127.0.0.1:9/hook");
   await page.getByRole("button", { name: "Create webhook" }).click();
-  await page.locator(".create .trouble").getByText("forbidden").waitFor();
+  await page.locator(".create .trouble code").getByText("forbidden").waitFor();
   assert.deepEqual((await strict.read("/webhooks")).webhooks, []);
 });

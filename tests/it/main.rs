@@ -4,6 +4,8 @@
 mod cli;
 mod demo;
 mod discovery;
+mod exchanges;
+mod expiry;
 mod faults;
 mod groups;
 mod process;

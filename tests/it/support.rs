@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpStream,
+    path::Path,
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
@@ -57,6 +58,16 @@ impl Broker {
     /// `host:port`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Resident memory.
+    pub fn resident_bytes(&self) -> u64 {
+        process::resident_bytes(self.child.id())
     }
 
     /// Where WebSocket is served.

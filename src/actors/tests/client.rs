@@ -1,11 +1,14 @@
-//! The client crate against a real broker: exchanges, and notices of what became of records.
+//! The client crate against a real broker: exchanges, later records, and notices of what became of records.
+
+use std::time::Duration;
 
 use callboard_client::{
-    Ack, Binding, Client, Error, ExchangeKind, From, MemberOptions, NotifyOn, Outcome, Payload, Publish,
-    Published, Route, Subscribe,
+    Ack, Binding, Client, Error, ExchangeKind, From, MemberOptions, Outcome, Payload, Publish, Published,
+    RecordResult, Route, Subscribe,
 };
 
 use super::{PATIENCE, Running, next_payload};
+use crate::actors::clock;
 
 async fn route(client: &Client, routing_key: &str, payload: &str) -> Result<Published, Error> {
     let publish = Publish::routed("readings", routing_key, Payload::json(payload).unwrap());
@@ -15,10 +18,16 @@ async fn route(client: &Client, routing_key: &str, payload: &str) -> Result<Publ
     }
 }
 
+fn offset(route: &Route) -> u64 {
+    match route.result {
+        RecordResult::Stored { offset, .. } => offset.0,
+        _ => panic!("{route:?}"),
+    }
+}
+
 fn places(published: &Published) -> Vec<(&str, u64)> {
-    let place = |route: &'_ Route| route.offset.unwrap().0;
     let routes = published.routes.iter();
-    routes.map(|route| (&*route.topic, place(route))).collect()
+    routes.map(|route| (&*route.topic, offset(route))).collect()
 }
 
 fn code(refused: Result<impl std::fmt::Debug, Error>) -> String {
@@ -102,7 +111,7 @@ async fn client_hears_what_became_of_its_records() {
     let mut notices = client.notices().await.unwrap();
     let publish = |payload: &str| Publish::json("jobs", payload).unwrap();
     client
-        .publish(publish("1").with_notice(NotifyOn::Durable, "stored"))
+        .publish(publish("1").with_notify(Ack::Durable, "stored"))
         .await
         .unwrap();
     let next = async |notices: &mut callboard_client::Notices| {
@@ -115,7 +124,7 @@ async fn client_hears_what_became_of_its_records() {
     assert_eq!((&*notice.correlation_id, &*notice.on), ("stored", "durable"));
     assert_eq!(notice.offset.unwrap().0, 0);
     let answered = client
-        .publish(publish("2").with_notice(NotifyOn::Processed, "done"))
+        .publish(publish("2").with_notify(Ack::Processed, "done"))
         .await;
     assert!(
         answered.is_ok(),
@@ -141,4 +150,28 @@ async fn client_hears_what_became_of_its_records() {
         (notice.offset.unwrap().0, notice.result.as_deref()),
         (1, Some("42"))
     );
+}
+
+#[actix_rt::test]
+async fn client_publishes_what_is_due_later() {
+    let broker = Running::start().await;
+    let client = broker.client().await;
+    let mut later = client
+        .subscribe(Subscribe::topic("later").from(From::Earliest))
+        .await
+        .unwrap();
+    let before = clock::now();
+    let publish = Publish::json("later", "2").unwrap();
+    let second = client.publish_after(publish, Duration::from_millis(300)).await.unwrap();
+    let due = second.deliver_at.unwrap();
+    assert!(due.since(before) >= 300 && second.offset.is_none(), "{second:?}");
+    let publish = Publish::json("later", "1").unwrap();
+    let moment = clock::now().plus_ms(100);
+    let first = client.publish_at(publish, moment).await.unwrap();
+    assert_eq!(first.deliver_at, Some(moment));
+    assert_ne!(first.scheduled, second.scheduled);
+    assert_eq!(next_payload(&mut later).await, "1");
+    assert!(clock::now() >= moment);
+    assert_eq!(next_payload(&mut later).await, "2");
+    assert!(clock::now() >= due);
 }

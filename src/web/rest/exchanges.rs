@@ -202,7 +202,7 @@ pub async fn publish(
     }
     match results.pop() {
         Some(RoutedResult::Routes(routes)) => {
-            // Where nobody had it in time, in no topic, there is nothing else to say.
+            // One topic only: the answer is that of a publish to the topic itself.
             if let [route] = &routes[..]
                 && let RecordResult::Refused(refusal) = &route.result
             {

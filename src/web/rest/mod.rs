@@ -4,6 +4,7 @@ pub mod body;
 pub mod exchanges;
 pub mod groups;
 pub mod messages;
+pub mod schedules;
 pub mod sessions;
 pub mod topics;
 pub mod webhooks;
