@@ -2,6 +2,7 @@
 //!
 //! Sessions look a topic up here once and keep what they found, so the BrokerActor is on no record's way.
 
+mod hearing;
 pub mod subscribers;
 
 use std::{
@@ -16,7 +17,7 @@ use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
 use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
 
-use self::subscribers::Subscribers;
+use self::{hearing::Hearing, subscribers::Subscribers};
 use super::{
     append::Append,
     group::handle::{GroupPart, GroupRef},
@@ -240,6 +241,8 @@ pub struct PartitionRef {
     pub prefix: MessagePrefix,
     /// What came in lately.
     pub meter: Meter,
+    /// When the newest record came.
+    pub hearing: Hearing,
     /// What publishers wait for here.
     pub waits: Waits,
     /// What each of the topic's groups has of it.
@@ -262,6 +265,7 @@ impl PartitionRef {
             topic: topic.clone(),
             prefix: MessagePrefix::new(topic, key.partition),
             meter: Meter::default(),
+            hearing: Hearing::default(),
             waits: Waits::default(),
             groups: RwLock::new(Arc::new([])),
             given: AtomicU64::new(0),

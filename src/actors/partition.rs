@@ -50,7 +50,7 @@ use super::{
     hub::{Committed, Delivery, HubActor, Settle},
     together::After,
     told::Telling,
-    topic::{PartitionReady, Sentinel, TopicActor},
+    topic::{Heard, PartitionReady, Sentinel, TopicActor},
     wire::{self, Format},
 };
 use crate::store::{Incarnation, OpenPartition, OpenedPartition, StoreError};
@@ -196,6 +196,7 @@ impl PartitionActor {
             state.remember(&recent.message_id, recent.offset, recent.timestamp);
         }
         self.first_offset = opened.first_offset;
+        self.part.hearing.restore(opened.last_timestamp);
         self.part.set_log(opened.log);
         self.part.set_given(opened.next_offset);
         self.state = Some(state);
@@ -220,11 +221,8 @@ impl PartitionActor {
             count: draft.entries.len() as u32,
             records: draft.records.into(),
         };
-        self.part.meter.count(
-            batch.timestamp.0,
-            u64::from(batch.count),
-            batch.records.len() as u64,
-        );
+        let bytes = batch.records.len() as u64;
+        self.count(batch.timestamp, u64::from(batch.count), bytes);
         let encode = |format| wire::encode_transient(&self.part.prefix, &batch, format);
         let (json, ndjson) = self.formats();
         let json = json || self.watchers.iter().any(|watcher| watcher.events);
@@ -236,6 +234,14 @@ impl PartitionActor {
         };
         let settled = receipt.settle(Settlement::Passed);
         self.send_out(Some(delivery), settled.into_iter().collect());
+    }
+
+    /// Counts records that came at this time, and says so to whoever found the topic silent.
+    fn count(&self, at: Timestamp, records: u64, bytes: u64) {
+        self.part.meter.count(at.0, records, bytes);
+        if self.part.hearing.note(at) {
+            self.owner.do_send(Heard);
+        }
     }
 
     /// Everything before `next` is committed: shows it, and answers who waited for it.
@@ -291,7 +297,7 @@ impl PartitionActor {
             count += u64::from(batch.count);
             bytes += batch.records.len() as u64;
         }
-        self.part.meter.count(last.timestamp.0, count, bytes);
+        self.count(last.timestamp, count, bytes);
         let owned: Vec<Batch> = if json || ndjson {
             batches.iter().map(|batch| Batch::clone(batch)).collect()
         } else {

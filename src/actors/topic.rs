@@ -6,6 +6,7 @@
 pub mod deaths;
 pub mod groups;
 pub mod schedules;
+mod silence;
 
 use std::sync::Arc;
 
@@ -14,10 +15,12 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{ErrorCode, PartitionId, error::Refusal};
 use tokio::sync::oneshot;
 
+pub use self::silence::Heard;
 use self::{
     deaths::Deaths,
     groups::{GroupDied, Groups},
     schedules::Schedules,
+    silence::Listening,
 };
 use super::{
     Shared,
@@ -43,6 +46,7 @@ pub struct TopicActor {
     /// The groups that the store keeps, until the topic is there.
     kept_groups: Vec<StoredTopic>,
     groups: Groups,
+    listening: Listening,
     schedules: Schedules,
     sentinel: Sentinel,
 }
@@ -82,6 +86,7 @@ impl TopicActor {
             waiting: Vec::new(),
             kept_groups: Vec::new(),
             groups: Groups::default(),
+            listening: Listening::default(),
             schedules: Schedules::default(),
             sentinel,
         }
@@ -194,6 +199,7 @@ impl TopicActor {
             self.start_kept_groups(&topic, ctx);
             self.broker.do_send(TopicReady(topic));
         }
+        self.listen(ctx);
         for waiting in self.waiting.drain(..) {
             // Whoever asked may have gone.
             let _ = waiting.send(());

@@ -9,9 +9,10 @@ use std::{
 };
 
 use callboard_client::{
-    Ack, Client, ConnectOptions, Error, Event, Outcome, Payload, Publish, Published, Publisher, Reconnect,
+    Ack, Client, ConnectOptions, Error, Event, Outcome, Publish, Published, Publisher, Reconnect,
+    frame::RecordResult,
 };
-use callboard_protocol::{FrameId, PartitionId, json, time::parse_rfc3339};
+use callboard_protocol::{FrameId, PartitionId, Timestamp, json, time::parse_rfc3339};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{broadcast, mpsc};
@@ -115,7 +116,7 @@ pub(crate) struct PublishArgs {
 
     /// Deliver the records at this time, as 2026-11-20T08:00:00Z; at once if it has passed
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
-    deliver_at: Option<String>,
+    deliver_at: Option<Timestamp>,
 
     /// Field that names a record, so that a repeat is not stored again; unanswered records are then sent
     /// again after a lost connection
@@ -144,11 +145,8 @@ struct Destination {
     exchange: Option<String>,
 }
 
-fn parse_moment(text: &str) -> Result<String, String> {
-    match parse_rfc3339(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("write it as 2026-11-20T08:00:00Z".to_owned()),
-    }
+fn parse_moment(text: &str) -> Result<Timestamp, String> {
+    parse_rfc3339(text).ok_or_else(|| "write it as 2026-11-20T08:00:00Z".to_owned())
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
@@ -177,19 +175,17 @@ impl PublishArgs {
 
     /// The payload `text` with where it goes.
     fn addressed(&self, text: &str) -> Result<Publish, String> {
-        let payload = Payload::json(text).map_err(|error| error.to_string())?;
+        let topic = self.to.topic.as_deref().unwrap_or_default();
+        let record = Publish::json(topic, text).map_err(|error| error.to_string())?;
         let Some(exchange) = &self.to.exchange else {
-            return Ok(Publish::new(
-                self.to.topic.as_deref().unwrap_or_default(),
-                payload,
-            ));
+            return Ok(record);
         };
         let routing_key = match (&self.routing_key, &self.routing_key_field) {
             (Some(key), _) => key.clone(),
             (None, Some(name)) => field(text, name)?.ok_or_else(|| format!("field {name} is null"))?,
             (None, None) => String::new(),
         };
-        Ok(Publish::routed(exchange, routing_key, payload))
+        Ok(record.through(exchange, routing_key))
     }
 
     /// The record of one JSON text, or a sentence about why there is none.
@@ -221,7 +217,7 @@ impl PublishArgs {
         if let Some(delay_ms) = self.delay_ms {
             record = record.with_delay(Duration::from_millis(delay_ms));
         }
-        if let Some(moment) = &self.deliver_at {
+        if let Some(moment) = self.deliver_at {
             record = record.with_deliver_at(moment);
         }
         for (name, value) in &self.headers {
@@ -390,16 +386,18 @@ impl Tally {
 
 /// Prints what a record that is to be delivered later can be cancelled by, one line a topic.
 fn print_schedules(published: &Published) {
-    let alone = [(None, published.scheduled.as_ref(), published.deliver_at)];
-    let routes = published.routes.iter();
-    let routed = routes.map(|route| (Some(&route.topic), route.scheduled.as_ref(), route.deliver_at));
+    let alone = published.scheduled.as_deref().zip(published.deliver_at);
+    let routed = published.routes.iter().filter_map(|route| match &route.result {
+        RecordResult::Scheduled(scheduled) => {
+            Some((Some(&*route.topic), &*scheduled.id, scheduled.deliver_at))
+        }
+        _ => None,
+    });
+    let alone = alone.map(|(id, deliver_at)| (None, id, deliver_at));
     for (topic, scheduled, deliver_at) in alone.into_iter().chain(routed) {
-        let (Some(scheduled), Some(deliver_at)) = (scheduled, deliver_at) else {
-            continue;
-        };
         let mut line = serde_json::json!({ "scheduled": scheduled, "deliver_at": deliver_at });
         if let Some(topic) = topic {
-            line["topic"] = topic.as_str().into();
+            line["topic"] = topic.into();
         }
         // The record is kept whether or not somebody reads this.
         let _ = writeln!(io::stdout(), "{line}");

@@ -93,6 +93,7 @@ struct TopicNumbers {
     records: u64,
     bytes: u64,
     kept_bytes: u64,
+    scheduled: u64,
     lag: BTreeMap<String, u64>,
 }
 
@@ -105,6 +106,7 @@ impl Snapshot {
                 records: 0,
                 bytes: 0,
                 kept_bytes: 0,
+                scheduled: gateway::schedules::count(topic),
                 lag: gateway::lag(topic),
             };
             for part in topic.partitions().iter() {
@@ -191,6 +193,11 @@ impl Snapshot {
             "callboard_partitions",
             "Partitions of these topics",
             sum(|topic| topic.partitions) as f64,
+        )?;
+        series.gauge(
+            "callboard_scheduled_records",
+            "Records that are due later",
+            sum(|topic| topic.scheduled) as f64,
         )?;
         let (gone_records, gone_bytes) = self.shared.directory.gone_totals();
         let records = gone_records + sum(|topic| topic.records);

@@ -2,6 +2,8 @@
 //! that wait for a consumer: real sockets against a real broker process.
 
 mod events;
+mod hold;
+mod silence;
 mod temporary;
 
 use std::collections::VecDeque;
@@ -29,7 +31,8 @@ impl Watcher {
         }
     }
 
-    /// The next event of this name that has these members; those before it are dropped.
+    /// The next event of this name that has these members, and `at`, when it was told; those before it are
+    /// dropped.
     fn until(&mut self, event: &str, members: &Value) -> Value {
         loop {
             let payload = self.seen.pop_front().unwrap_or_else(|| self.read());
@@ -41,6 +44,9 @@ impl Watcher {
     }
 
     fn read(&mut self) -> Value {
-        self.client.message()["payload"].clone()
+        let message = self.client.message();
+        let mut payload = message["payload"].clone();
+        payload["at"] = message["timestamp"].clone();
+        payload
     }
 }

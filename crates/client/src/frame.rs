@@ -15,7 +15,7 @@ use crate::error::ServerError;
 mod group;
 mod published;
 pub use group::{Assigned, Revoked, Unsettled};
-pub use published::{Notice, Published, RecordResult, Route};
+pub use published::{Notice, Published, RecordResult, Route, Scheduled};
 
 /// The next offset of each partition of one topic.
 pub type Offsets = BTreeMap<PartitionId, Offset>;
@@ -85,6 +85,11 @@ pub struct Message {
 /// A payload of `null` is a payload; plain `Option` would take it for none.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A value as the text that it came as.
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(|value| Some(value.into()))
 }
 
 /// Where a pattern reads one of its topics from.
@@ -196,12 +201,12 @@ pub enum ServerFrame {
     Message(Message),
     /// A `publish` is answered.
     Published(Published),
-    /// What a publisher asked to be told has happened, or cannot happen any more.
-    Notice(Notice),
     /// A subscription begins, or covers more.
     Subscribed(Subscribed),
     /// A subscription ended.
     Unsubscribed(Unsubscribed),
+    /// What a publisher wanted to be told of a record.
+    Notice(Notice),
     /// Records were left out.
     Skipped(Skipped),
     /// A member of a group gained partitions.
@@ -244,9 +249,9 @@ impl ServerFrame {
             "welcome" => Self::Welcome(serde_json::from_str(line)?),
             "message" => Self::Message(serde_json::from_str(line)?),
             "published" => Self::Published(serde_json::from_str(line)?),
-            "notice" => Self::Notice(serde_json::from_str(line)?),
             "subscribed" => Self::Subscribed(serde_json::from_str(line)?),
             "unsubscribed" => Self::Unsubscribed(serde_json::from_str(line)?),
+            "notice" => Self::Notice(serde_json::from_str(line)?),
             "skipped" => Self::Skipped(serde_json::from_str(line)?),
             "assigned" => Self::Assigned(serde_json::from_str(line)?),
             "revoked" => Self::Revoked(serde_json::from_str(line)?),
@@ -318,22 +323,32 @@ mod tests {
             r#"{"type":"revoked","topic":"orders","group":"billing","generation":6,"partitions":[2],"grace_ms":1000}"#,
             r#"{"type":"message","topic":"jobs","group":"workers","partition":0,"offset":3,"delivery":991,"attempt":1,"lease_ms":30000,"timestamp":5,"payload":[6,7]}"#,
             r#"{"type":"error","id":12,"code":"lease_expired","message":"m","failed":[{"delivery":991,"code":"lease_expired"}]}"#,
+            r#"{"type":"notice","correlation_id":"c-17","on":"delivered","topic":"orders","partition":3,"offset":17}"#,
+            r#"{"type":"notice","correlation_id":"c-19","on":"processed","topic":"jobs","error":{"code":"dead_lettered","message":"m","retryable":false,"partition":0,"offset":4}}"#,
             r#"{"type":"skipped","topic":"orders","partition":0,"count":37,"next_offset":512,"reason":"retention"}"#,
             r#"{"type":"ok","id":12}"#,
             r#"{"type":"messages","id":17,"topic":"orders","partition":0,"next_offset":100,"messages":[{"offset":1,"timestamp":2,"payload":null}]}"#,
             r#"{"type":"pong","id":"a"}"#,
             r#"{"type":"goaway","reason":"shutdown","reconnect_ms":1000}"#,
-            r#"{"type":"published","id":5,"topic":"later","scheduled":"s-0-41","deliver_at":1795146000123,"durability":"fsync"}"#,
-            r#"{"type":"published","id":3,"exchange":"readings","routes":[{"topic":"plant","partition":0,"offset":5}],"durability":"fsync"}"#,
-            r#"{"type":"notice","correlation_id":"c-17","on":"delivered","topic":"orders","partition":3,"offset":17}"#,
             r#"{"type":"error","id":3,"code":"unroutable","message":"no binding","retryable":false}"#,
         ];
         for line in lines {
             let frame = ServerFrame::decode(line).unwrap();
             assert!(!matches!(frame, ServerFrame::Unknown), "{line}");
         }
-        let frame = ServerFrame::decode(r#"{"type":"news","on":"delivered"}"#).unwrap();
+        let frame = ServerFrame::decode(r#"{"type":"weather","on":"delivered"}"#).unwrap();
         assert!(matches!(frame, ServerFrame::Unknown));
+    }
+
+    #[test]
+    fn result_of_a_job_keeps_its_bytes() {
+        for result in ["1.10", "null", r#"{"b":1,"a":  2}"#] {
+            let line = format!(r#"{{"type":"published","id":4,"durability":"fsync","result":{result}}}"#);
+            let ServerFrame::Published(published) = ServerFrame::decode(&line).unwrap() else {
+                panic!("not published")
+            };
+            assert_eq!(published.result.as_deref(), Some(result));
+        }
     }
 
     #[test]

@@ -43,13 +43,13 @@
 //! ```no_run
 //! # async fn example(client: callboard_client::Client) -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use callboard_client::{Binding, ExchangeKind, NotifyOn, Payload, Publish};
+//! use callboard_client::{Ack, Binding, ExchangeKind, Payload, Publish};
 //!
 //! client.declare_exchange("readings", ExchangeKind::Topic, None).await?;
 //! client.bind(&Binding::to_topic("readings", "plant", "plant.#")).await?;
 //! let mut notices = client.notices().await?;
 //! let reading = Publish::routed("readings", "plant.boiler.temp", Payload::json("21.5")?);
-//! client.publish_after(reading.with_notice(NotifyOn::Delivered, "r-1"), Duration::from_secs(60)).await?;
+//! client.publish_after(reading.with_notify(Ack::Delivered, "r-1"), Duration::from_secs(60)).await?;
 //! let notice = notices.next().await;
 //! # Ok(()) }
 //! ```
@@ -78,13 +78,14 @@ mod transport;
 pub use callboard_protocol::ExchangeKind;
 pub use error::{Error, ServerError};
 pub use frame::{
-    Assigned, Message, Notice, Page, Published, RecordResult, Revoked, Route, ServerFrame, Skipped, Welcome,
+    Assigned, Message, Notice, Page, Published, RecordResult, Revoked, Route, Scheduled, ServerFrame,
+    Skipped, Welcome,
 };
 pub use handle::{
     Client, ConnectOptions, Event, GroupConsumer, GroupEvent, Job, Notices, Outcome, Processed, Publisher,
     Reconnect, Subscription, SubscriptionEvent, Worker, WorkerEvent,
 };
 pub use request::{
-    Ack, Binding, CommitTo, Fetch, From, MemberOptions, Nack, NotifyOn, Ordering, Overflow, Payload,
-    Position, Publish, SharedOptions, Subscribe,
+    Ack, Binding, CommitTo, Fetch, From, MemberOptions, Nack, Ordering, Overflow, Payload, Position, Publish,
+    SharedOptions, Subscribe,
 };

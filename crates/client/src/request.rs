@@ -17,7 +17,7 @@ pub(crate) use group::{
     Ack as AckDelivery, AddCredit, Commit, Extend, Join, JoinHow, Release, Settle, Target, whole_ms,
 };
 pub use group::{CommitTo, MemberOptions, Nack, Ordering, SharedOptions};
-pub use publish::{Ack, NotifyOn, Payload, Publish};
+pub use publish::{Ack, Payload, Publish};
 
 /// Where a reader was in one topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -196,11 +196,51 @@ pub(crate) fn line(kind: &str, id: Option<u64>, body: &impl Serialize) -> String
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use callboard_protocol::client::ClientFrame;
 
+    use std::time::Duration;
+
+    use serde_json::value::RawValue;
+
     use super::*;
+
+    #[test]
+    fn publish_carries_its_payload_byte_for_byte() {
+        let publish = Publish::json("orders", r#" {"b":1.10,"a":999999996000000004} "#)
+            .unwrap()
+            .with_key("c\n42");
+        assert_eq!(
+            line("publish", Some(7), &publish),
+            r#"{"type":"publish","id":7,"topic":"orders","key":"c\n42","payload":{"b":1.10,"a":999999996000000004}}"#
+        );
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_become_spaces() {
+        let raw = RawValue::from_string("{\n\"a\":\r\n1}".to_owned()).unwrap();
+        let text = line(
+            "publish",
+            None,
+            &Publish::new("t", Payload::Json(raw)).with_ack(Ack::None),
+        );
+        assert_eq!(
+            text,
+            r#"{"type":"publish","topic":"t","ack":"none","payload":{ "a":  1}}"#
+        );
+    }
+
+    #[test]
+    fn payload_that_is_not_json_is_refused_before_it_is_sent() {
+        for text in [
+            "",
+            "{",
+            "01",
+            "1 2",
+            &format!("{}{}", "[".repeat(129), "]".repeat(129)),
+        ] {
+            assert!(Publish::json("t", text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn configuration_that_would_say_something_else_is_refused() {

@@ -6,8 +6,9 @@ mod broker;
 use std::time::Duration;
 
 use callboard_client::{
-    Binding, Client, ConnectOptions, Error, ExchangeKind, NotifyOn, Outcome, Payload, Publish,
+    Ack, Binding, Client, ConnectOptions, Error, ExchangeKind, Outcome, Payload, Publish, RecordResult, Route,
 };
+use callboard_protocol::Timestamp;
 use serde_json::json;
 
 use crate::broker::{Session, connected, quick};
@@ -15,6 +16,13 @@ use crate::broker::{Session, connected, quick};
 impl Session {
     async fn reply(&mut self, id: &serde_json::Value, rest: &str) {
         self.send(&format!(r#"{{"id":{id},{rest}}}"#)).await;
+    }
+}
+
+fn offset(route: &Route) -> u64 {
+    match route.result {
+        RecordResult::Stored { offset, .. } => offset.0,
+        _ => panic!("{route:?}"),
     }
 }
 
@@ -64,7 +72,7 @@ async fn exchange_is_declared_bound_and_published_to() {
     let routes: Vec<(&str, u64)> = published
         .routes
         .iter()
-        .map(|route| (&*route.topic, route.offset.unwrap().0))
+        .map(|route| (&*route.topic, offset(route)))
         .collect();
     assert_eq!(routes, [("a", 5), ("plant", 9)]);
     assert!(matches!(refused, Err(Error::Refused(error)) if error.code == "exchange_not_found"));
@@ -97,13 +105,13 @@ async fn later_record_is_named_by_its_answer() {
         let after = client
             .publish_after(publish.clone(), Duration::from_secs(60))
             .await;
-        let at = client.publish_at(publish, "2026-11-20T08:00:00Z").await;
+        let at = client.publish_at(publish, Timestamp(1_795_146_000_123)).await;
         (after.unwrap(), at.unwrap())
     };
     let answering = async {
         for (field, value) in [
             ("delay_ms", json!(60_000)),
-            ("deliver_at", json!("2026-11-20T08:00:00Z")),
+            ("deliver_at", json!("2026-11-20T03:40:00.123Z")),
         ] {
             let publish = session.expect("publish").await;
             assert_eq!(publish[field], value);
@@ -122,7 +130,7 @@ async fn later_record_is_named_by_its_answer() {
 async fn publish_with_notice(session: &mut Session, client: &Client, correlation_id: &str) {
     let publish = Publish::json("t", "1")
         .unwrap()
-        .with_notice(NotifyOn::Processed, correlation_id);
+        .with_notify(Ack::Processed, correlation_id);
     let answering = async {
         let frame = session.expect("publish").await;
         assert_eq!(

@@ -16,6 +16,7 @@
 //! - [`group_log`]: what happened in a group, as the entries of its log.
 //! - [`lease`]: shared groups, where each record is leased to one member.
 //! - [`schedule`]: records that are due later, when to wake for them, and the log that keeps them.
+//! - [`silence`]: whether a source that should speak has fallen silent.
 //! - [`exchange`]: exchanges and their bindings: which topics a routing key reaches.
 
 mod dedup;
@@ -29,6 +30,7 @@ pub mod partition;
 pub mod position;
 pub mod record;
 pub mod schedule;
+pub mod silence;
 pub mod subscription;
 pub mod topic;
 mod varint;

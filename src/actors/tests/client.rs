@@ -1,8 +1,8 @@
 //! The client crate against a real broker: exchanges, and notices of what became of records.
 
 use callboard_client::{
-    Ack, Binding, Client, Error, ExchangeKind, From, MemberOptions, NotifyOn, Outcome, Payload, Publish,
-    Published, Route, Subscribe,
+    Ack, Binding, Client, Error, ExchangeKind, From, MemberOptions, Outcome, Payload, Publish, Published,
+    RecordResult, Route, Subscribe,
 };
 
 use super::{PATIENCE, Running, next_payload};
@@ -15,10 +15,16 @@ async fn route(client: &Client, routing_key: &str, payload: &str) -> Result<Publ
     }
 }
 
+fn offset(route: &Route) -> u64 {
+    match route.result {
+        RecordResult::Stored { offset, .. } => offset.0,
+        _ => panic!("{route:?}"),
+    }
+}
+
 fn places(published: &Published) -> Vec<(&str, u64)> {
-    let place = |route: &'_ Route| route.offset.unwrap().0;
     let routes = published.routes.iter();
-    routes.map(|route| (&*route.topic, place(route))).collect()
+    routes.map(|route| (&*route.topic, offset(route))).collect()
 }
 
 fn code(refused: Result<impl std::fmt::Debug, Error>) -> String {
@@ -102,7 +108,7 @@ async fn client_hears_what_became_of_its_records() {
     let mut notices = client.notices().await.unwrap();
     let publish = |payload: &str| Publish::json("jobs", payload).unwrap();
     client
-        .publish(publish("1").with_notice(NotifyOn::Durable, "stored"))
+        .publish(publish("1").with_notify(Ack::Durable, "stored"))
         .await
         .unwrap();
     let next = async |notices: &mut callboard_client::Notices| {
@@ -115,7 +121,7 @@ async fn client_hears_what_became_of_its_records() {
     assert_eq!((&*notice.correlation_id, &*notice.on), ("stored", "durable"));
     assert_eq!(notice.offset.unwrap().0, 0);
     let answered = client
-        .publish(publish("2").with_notice(NotifyOn::Processed, "done"))
+        .publish(publish("2").with_notify(Ack::Processed, "done"))
         .await;
     assert!(
         answered.is_ok(),

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::{Number, Record, TOPICS, writer_of};
+use super::{
+    later::{Later, SeenLater},
+    record::{Kind, Number, Record, TOPICS, writer_of},
+    writer::Asked,
+};
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,11 +26,16 @@ const REPEATS_WITHIN: Duration = Duration::from_secs(60);
 const REPEATS_MAX: usize = 500;
 
 /// What one connection saw while the broker lived.
+#[derive(Default)]
 pub struct Seen {
     /// Sent, by topic.
     pub sent: Vec<(usize, Number)>,
     /// Acked as durable or shown, by topic.
     pub promised: Vec<(usize, Spot, Number)>,
+    /// Of scheduled records.
+    pub later: SeenLater,
+    /// Sent, in this order, and never answered.
+    pub unanswered: Vec<Asked>,
     /// Whether it was a consumer: its promises were shown, not acked.
     pub is_consumer: bool,
     /// Promises that were broken at once.
@@ -39,7 +48,7 @@ impl Seen {
         if self.is_consumer {
             0
         } else {
-            self.promised.len() as u64
+            (self.promised.len() + self.later.scheduled.len()) as u64
         }
     }
 }
@@ -63,6 +72,8 @@ pub struct Ledger {
     pub seed: u64,
     /// In the order of [`TOPICS`].
     pub topics: Vec<TopicLedger>,
+    /// Scheduled records.
+    pub later: Later,
 }
 
 impl Ledger {
@@ -71,12 +82,14 @@ impl Ledger {
         Self {
             seed,
             topics: TOPICS.iter().map(|_| TopicLedger::default()).collect(),
+            later: Later::default(),
         }
     }
 
     /// Adds what a connection saw and returns what contradicts it.
     pub fn take_over(&mut self, seen: Seen) -> Vec<String> {
         let mut violations = seen.violations;
+        violations.extend(self.later.take_over(self.seed, seen.later));
         for (topic, number) in seen.sent {
             self.topics[topic].sent.insert(number);
         }
@@ -146,7 +159,9 @@ impl TopicLedger {
                 ));
             }
             let before = newest.insert((spot.partition, writer_of(*number)), *number);
-            if let Some(before) = before.filter(|before| before > number) {
+            // What is due later comes in the order of its times.
+            let is_ordered = TOPICS[topic].kind != Kind::Later;
+            if let Some(before) = before.filter(|before| is_ordered && before > number) {
                 violations.push(format!(
                     "{name}: {spot:?} holds {number} after {before}, sent the other way round"
                 ));

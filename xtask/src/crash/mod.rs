@@ -3,15 +3,19 @@
 //! Several connections publish and one consumes ([`load`]) until the process gets SIGKILL at a random moment.
 //! The broker is started again on what is left of its data, sometimes killed once more while it recovers, and
 //! everything is read back through the public protocol ([`verify`]) and held against what was promised
-//! ([`ledger`]): whatever was acked as durable, or shown to a consumer, is there, byte for byte, at its offset.
+//! ([`ledger`]): whatever was acked as durable, or shown to a consumer, is there, byte for byte, at its offset. What
+//! an exchange led to several topics is in all of them or in none, what was scheduled comes once and not before its
+//! time ([`later`]), and what was not answered is published once more and is there once.
 //! With `--groups` it is [`groups`] that are held to their word.
 //! The seed fixes the load's shape and the moment of the kill; where exactly in the broker it strikes is chance.
 
 pub mod groups;
+mod later;
 mod ledger;
 mod load;
 mod record;
 mod verify;
+mod writer;
 
 use std::{
     path::{Path, PathBuf},
@@ -243,8 +247,10 @@ impl Run<'_> {
         std::thread::sleep(lived);
         broker.kill()?;
         let mut acked = 0;
-        for seen in load::join(workers) {
+        let mut unanswered = Vec::new();
+        for mut seen in load::join(workers) {
             acked += seen.acked();
+            unanswered.append(&mut seen.unanswered);
             self.violations.extend(self.place.ledger.take_over(seen));
         }
         let mut kills = 1;
@@ -262,6 +268,7 @@ impl Run<'_> {
         self.place.ledger.broker_ended();
         let mut broker = self.start()?;
         let mut seen = verify::Verifier::new(&broker, &mut self.place.ledger, &mut self.chance);
+        seen.repeat_unanswered(unanswered);
         let read_back = seen.everything();
         self.violations.append(&mut seen.violations);
         broker.stop()?;

@@ -1,11 +1,15 @@
 //! After the restart: everything is read back through the public protocol and held against the ledger.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::{
+    later::{self, List, Scheduled},
     ledger::{Ledger, Spot},
     load::{check_bytes, spot_in},
-    record::{Number, Record, TOPICS, Topic},
+    record::{Kind, LATER, Number, ROUTED, Record, TOPICS, Topic},
+    writer::{Asked, Writer},
 };
 use crate::{
     broker::Broker,
@@ -20,7 +24,10 @@ const PAGE: u64 = 1000;
 
 /// Reads everything back.
 pub struct Verifier<'a> {
+    broker: &'a Broker,
     address: String,
+    /// Timestamps of the records of the topic that is being read.
+    timestamps: HashMap<Number, u64>,
     ledger: &'a mut Ledger,
     chance: &'a mut Chance,
     /// What was found.
@@ -29,12 +36,25 @@ pub struct Verifier<'a> {
 
 impl<'a> Verifier<'a> {
     /// Looks at what `broker` kept.
-    pub fn new(broker: &Broker, ledger: &'a mut Ledger, chance: &'a mut Chance) -> Self {
+    pub fn new(broker: &'a Broker, ledger: &'a mut Ledger, chance: &'a mut Chance) -> Self {
         Self {
+            broker,
             address: broker.address().to_owned(),
+            timestamps: HashMap::new(),
             ledger,
             chance,
             violations: Vec::new(),
+        }
+    }
+
+    /// Publishes once more what was not answered before the kill, in the order in which it was sent.
+    pub fn repeat_unanswered(&mut self, unanswered: Vec<Asked>) {
+        let writer = Writer::new(self.ledger.seed, self.chance.split(), u64::from(u32::MAX));
+        match writer.repeat(&self.address, unanswered) {
+            Ok(seen) => self.violations.extend(self.ledger.take_over(seen)),
+            Err(ended) => self
+                .violations
+                .push(format!("repeating what was unanswered: {ended}")),
         }
     }
 
@@ -47,16 +67,43 @@ impl<'a> Verifier<'a> {
                 Err(ended) => self.violations.push(format!("{name}: {ended}")),
             }
         }
+        let routed = TOPICS.iter().zip(&self.ledger.topics);
+        let routed = routed.filter(|(topic, _)| topic.kind == Kind::Routed);
+        let found: Vec<_> = routed
+            .map(|(_, ledger)| ledger.promised.values().copied().collect())
+            .collect();
+        debug_assert!(
+            TOPICS[ROUTED..ROUTED + found.len()]
+                .iter()
+                .all(|topic| topic.kind == Kind::Routed)
+        );
+        self.violations.extend(later::halves(&found));
         count
+    }
+
+    /// What is due later, if the topic is the one for that.
+    fn list(&mut self, topic: usize) -> List {
+        if topic != LATER {
+            return List::new();
+        }
+        later::list(self.broker).unwrap_or_else(|failure| {
+            self.violations.push(failure.to_string());
+            List::new()
+        })
     }
 
     fn topic(&mut self, topic: usize) -> Result<u64, Ended> {
         let next_offsets = self.resume(topic)?;
+        let listed = self.list(topic);
+        self.timestamps.clear();
         let mut socket = WebSocket::connect(&self.address, "callboard.v1.json")?;
         let mut found = Vec::new();
         for partition in 0..TOPICS[topic].partitions {
             let next_offset = self.partition(&mut socket, topic, partition, &mut found)?;
-            if next_offsets.get(partition as usize) != Some(&next_offset) {
+            let told = next_offsets.get(partition as usize).copied();
+            // Scheduled records go on coming.
+            let is_end = told == Some(next_offset) || (topic == LATER && told < Some(next_offset));
+            if !is_end {
                 let name = TOPICS[topic].name;
                 self.violations.push(format!(
                     "{name}: partition {partition} ends at {next_offset}, subscribers are told {next_offsets:?}"
@@ -66,6 +113,12 @@ impl<'a> Verifier<'a> {
         let violations = self.ledger.topics[topic].settle(self.ledger.seed, topic, &found);
         self.violations.extend(violations);
         self.repeats(&mut socket, topic)?;
+        if topic == LATER {
+            let after = self.list(topic);
+            let violations = self.ledger.later.settle(&self.timestamps, listed, &after);
+            self.violations.extend(violations);
+            self.repeats_of_scheduled(&mut socket)?;
+        }
         if self.chance.once_in(2) {
             self.stream(topic, &found)?;
         }
@@ -149,12 +202,12 @@ impl<'a> Verifier<'a> {
                     page.value
                 )));
             };
-            if page.kind == "error" && page.value["code"] == "expired" && TOPICS[topic].is_brief {
+            if page.kind == "error" && page.value["code"] == "expired" && TOPICS[topic].is_brief() {
                 offset = next_offset;
                 continue;
             }
             let records = page.records()?;
-            if records.is_empty() && (next_offset == offset || !TOPICS[topic].is_brief) {
+            if records.is_empty() && (next_offset == offset || !TOPICS[topic].is_brief()) {
                 return Ok(next_offset);
             }
             for shown in &records {
@@ -162,7 +215,7 @@ impl<'a> Verifier<'a> {
                     partition,
                     offset: shown.value["offset"].as_u64().unwrap_or(u64::MAX),
                 };
-                let is_dense = spot.offset == offset || (TOPICS[topic].is_brief && spot.offset > offset);
+                let is_dense = spot.offset == offset || (TOPICS[topic].is_brief() && spot.offset > offset);
                 if !is_dense {
                     self.violations
                         .push(format!("{name}: {spot:?} comes where {offset} was to come"));
@@ -175,7 +228,10 @@ impl<'a> Verifier<'a> {
                 }
                 timestamp = now;
                 match check_bytes(self.ledger.seed, topic, &shown.payload, &shown.value) {
-                    Ok(number) => found.push((spot, number)),
+                    Ok(number) => {
+                        found.push((spot, number));
+                        self.timestamps.insert(number, now);
+                    }
                     Err(violation) => self.violations.push(violation),
                 }
             }
@@ -201,6 +257,28 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
+    /// Repeats of what is due later are answered with the first one's turn, or with its place when it has come.
+    fn repeats_of_scheduled(&mut self, socket: &mut WebSocket) -> Result<(), Ended> {
+        let name = TOPICS[LATER].name;
+        for (number, scheduled) in self.ledger.later.repeats(self.ledger.seed, REPEATS) {
+            let mut frame = format!(r#"{{"type":"publish","id":9,"topic":"{name}","#);
+            Record::new(self.ledger.seed, LATER, number).write_members(&mut frame);
+            frame.push('}');
+            let reply = socket.ask(9, &frame)?;
+            let is_same = match Scheduled::read(&reply.value) {
+                Some(again) => again == scheduled,
+                None => spot_in(&reply.value).is_some() && later::now_ms() >= scheduled.deliver_at,
+            };
+            if reply.value["duplicate"] != Value::Bool(true) || !is_same {
+                self.violations.push(format!(
+                    "{name}: the repeat of {number}, {scheduled:?}, was answered {}",
+                    reply.value
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// A subscriber from the earliest offset is shown the same records that `fetch` showed.
     fn stream(&mut self, topic: usize, found: &[(Spot, Number)]) -> Result<(), Ended> {
         let name = TOPICS[topic].name;
@@ -213,6 +291,11 @@ impl<'a> Verifier<'a> {
             .iter()
             .filter(|(_, number)| Record::new(self.ledger.seed, topic, *number).is_kept());
         let mut wanted: Vec<(Spot, Number)> = wanted.copied().collect();
+        let ends: HashMap<u64, u64> = wanted
+            .iter()
+            .map(|(spot, _)| (spot.partition, spot.offset))
+            .collect();
+        let is_wanted = |spot: Spot| ends.get(&spot.partition).is_some_and(|end| spot.offset <= *end);
         let mut shown = Vec::new();
         while shown.len() < wanted.len() {
             let frame = Frame::read(socket.receive()?)?;
@@ -224,6 +307,8 @@ impl<'a> Verifier<'a> {
                 check_bytes(self.ledger.seed, topic, &record.payload, &record.value),
                 spot_in(&record.value),
             ) {
+                // What has come only since then is not among those that were found.
+                (Ok(_), Some(spot)) if topic == LATER && !is_wanted(spot) => {}
                 (Ok(number), Some(spot)) if Record::new(self.ledger.seed, topic, number).is_kept() => {
                     shown.push((spot, number));
                 }

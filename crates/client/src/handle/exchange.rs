@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callboard_protocol::ExchangeKind;
+use callboard_protocol::{ExchangeKind, Timestamp};
 use tokio::sync::mpsc;
 
 use super::{Answer, Client, Delivered, OnLoss, Outcome, RECORDS_WAITING_MAX, done};
@@ -62,11 +62,11 @@ impl Client {
         self.publish_durably(publish.with_delay(delay)).await
     }
 
-    /// Publishes a record that is to be delivered at `moment`, RFC 3339; else as [`Self::publish_after`].
+    /// Publishes a record that is to be delivered at `moment`, or at once if that has passed; else as [`Self::publish_after`].
     ///
     /// # Errors
     /// As [`Self::publish`].
-    pub async fn publish_at(&self, publish: Publish, moment: &str) -> Result<Published, Error> {
+    pub async fn publish_at(&self, publish: Publish, moment: Timestamp) -> Result<Published, Error> {
         self.publish_durably(publish.with_deliver_at(moment)).await
     }
 
@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// The notices that come from now on, of all records published by this client with
-    /// [`Publish::with_notice`]. Of several readers each gets them all.
+    /// [`Publish::with_notify`]. Of several readers each gets them all.
     ///
     /// # Errors
     /// [`Error::Closed`].

@@ -1,10 +1,11 @@
-//! A record to publish, and all that can be said about it.
+//! Records to publish.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use callboard_protocol::{
-    PartitionId,
+    PartitionId, Timestamp,
     json::{self, JsonError},
+    time::format_rfc3339,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use serde_json::value::RawValue;
@@ -66,33 +67,19 @@ enum To {
 
 /// When a record is delivered, if not at once.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 enum Due {
-    DelayMs(u64),
-    DeliverAt(String),
+    After { delay_ms: u64 },
+    At { deliver_at: String },
 }
 
-/// What a publisher wants to be told of a record.
+/// What the publisher is told of a record later on.
 #[derive(Clone, Debug, Serialize)]
 struct Notify {
-    on: NotifyOn,
+    on: Ack,
     correlation_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-}
-
-/// What must have happened to a record before its publisher is sent a [`Notice`](crate::Notice).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NotifyOn {
-    /// It has an offset.
-    Accepted,
-    /// It is as durable as its topic promises.
-    Durable,
-    /// It was sent to a subscription of any kind.
-    Delivered,
-    /// A worker of a shared group has done it.
-    Processed,
 }
 
 /// One record to publish.
@@ -108,10 +95,10 @@ pub struct Publish {
     headers: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_ms: Option<u64>,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    due: Option<Due>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<String>,
+    #[serde(flatten)]
+    due: Option<Due>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notify: Option<Notify>,
     #[serde(skip_serializing_if = "Ack::is_default")]
@@ -135,36 +122,25 @@ impl Publish {
     /// A record of `topic`; nothing of the payload is changed.
     #[must_use]
     pub fn new(topic: impl Into<String>, payload: Payload) -> Self {
-        Self::to(To::Topic { topic: topic.into() }, payload)
-    }
-
-    /// A record for every topic that `exchange` leads `routing_key` to: in all of them, or in none.
-    #[must_use]
-    pub fn routed(exchange: impl Into<String>, routing_key: impl Into<String>, payload: Payload) -> Self {
-        let (exchange, routing_key) = (exchange.into(), routing_key.into());
-        Self::to(
-            To::Exchange {
-                exchange,
-                routing_key,
-            },
-            payload,
-        )
-    }
-
-    fn to(to: To, payload: Payload) -> Self {
         Self {
-            to,
+            to: To::Topic { topic: topic.into() },
             key: None,
             partition: None,
             headers: BTreeMap::new(),
             ttl_ms: None,
-            due: None,
             message_id: None,
+            due: None,
             notify: None,
             ack: Ack::Durable,
             timeout_ms: None,
             payload,
         }
+    }
+
+    /// A record for every topic that `exchange` leads `routing_key` to: in all of them, or in none.
+    #[must_use]
+    pub fn routed(exchange: impl Into<String>, routing_key: impl Into<String>, payload: Payload) -> Self {
+        Self::new(String::new(), payload).through(exchange, routing_key)
     }
 
     /// A record whose payload is the JSON text `json`, byte for byte.
@@ -173,6 +149,16 @@ impl Publish {
     /// The text is not one JSON value, or is nested too deep.
     pub fn json(topic: impl Into<String>, json: &str) -> Result<Self, JsonError> {
         Ok(Self::new(topic, Payload::json(json)?))
+    }
+
+    /// Sends it through an exchange, which routes it by its key, instead of to a topic.
+    #[must_use]
+    pub fn through(mut self, exchange: impl Into<String>, routing_key: impl Into<String>) -> Self {
+        self.to = To::Exchange {
+            exchange: exchange.into(),
+            routing_key: routing_key.into(),
+        };
+        self
     }
 
     /// Gives it a key; the same key lands in the same partition.
@@ -203,21 +189,6 @@ impl Publish {
         self
     }
 
-    /// Lets it be delivered only after so long; it gets its offset then. At most 100 years.
-    #[must_use]
-    pub fn with_delay(mut self, delay: Duration) -> Self {
-        self.due = Some(Due::DelayMs(whole_ms(delay)));
-        self
-    }
-
-    /// Lets it be delivered only at this time, RFC 3339 as `2026-11-20T08:00:00Z`; it gets its offset then. In place
-    /// of [`Self::with_delay`], and at once if the time has passed.
-    #[must_use]
-    pub fn with_deliver_at(mut self, moment: impl Into<String>) -> Self {
-        self.due = Some(Due::DeliverAt(moment.into()));
-        self
-    }
-
     /// Names it, so that a repeat is not stored again; also lets the client send it again by itself
     /// after a lost connection.
     #[must_use]
@@ -226,32 +197,46 @@ impl Publish {
         self
     }
 
-    /// Asks for a notice that carries `correlation_id`, 1–128 bytes. It comes to
-    /// [`Client::notices`](crate::Client::notices), and on this connection only: if it is lost, so is the notice.
+    /// Has it delivered so much later.
     #[must_use]
-    pub fn with_notice(mut self, on: NotifyOn, correlation_id: impl Into<String>) -> Self {
+    pub fn with_delay(mut self, delay: Duration) -> Self {
+        self.due = Some(Due::After {
+            delay_ms: whole_ms(delay),
+        });
+        self
+    }
+
+    /// Has it delivered at this moment, or at once if that has passed.
+    #[must_use]
+    pub fn with_deliver_at(mut self, moment: Timestamp) -> Self {
+        self.due = Some(Due::At {
+            deliver_at: format_rfc3339(moment),
+        });
+        self
+    }
+
+    /// Has the broker say when the record has come so far, whatever was answered before; `on` is not
+    /// [`Ack::None`]. The notice carries this `correlation_id` of 1 to 128 bytes. It comes to
+    /// [`Client::notices`](crate::Client::notices), and on this connection only: if that is lost, so is the notice.
+    #[must_use]
+    pub fn with_notify(mut self, on: Ack, correlation_id: impl Into<String>) -> Self {
+        let correlation_id = correlation_id.into();
         self.notify = Some(Notify {
             on,
-            correlation_id: correlation_id.into(),
+            correlation_id,
             url: None,
         });
         self
     }
 
-    /// Asks for a notice as a POST to `url`, http or https.
+    /// Has the broker POST the notice to `url`, http or https, instead; else as [`Self::with_notify`].
     #[must_use]
-    pub fn with_notice_to(
-        mut self,
-        url: impl Into<String>,
-        on: NotifyOn,
-        correlation_id: impl Into<String>,
-    ) -> Self {
-        self.notify = Some(Notify {
-            on,
-            correlation_id: correlation_id.into(),
-            url: Some(url.into()),
-        });
-        self
+    pub fn with_notify_to(self, url: impl Into<String>, on: Ack, correlation_id: impl Into<String>) -> Self {
+        let mut publish = self.with_notify(on, correlation_id);
+        if let Some(notify) = &mut publish.notify {
+            notify.url = Some(url.into());
+        }
+        publish
     }
 
     /// Says when it is answered.
@@ -280,80 +265,64 @@ impl Publish {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use callboard_protocol::client::ClientFrame;
+    use callboard_protocol::client::{self, ClientFrame, Due, Records, Request};
 
     use super::*;
-    use crate::request::line;
 
-    #[test]
-    fn publish_carries_its_payload_byte_for_byte() {
-        let publish = Publish::json("orders", r#" {"b":1.10,"a":999999996000000004} "#)
-            .unwrap()
-            .with_key("c\n42");
-        assert_eq!(
-            line("publish", Some(7), &publish),
-            r#"{"type":"publish","id":7,"topic":"orders","key":"c\n42","payload":{"b":1.10,"a":999999996000000004}}"#
-        );
-    }
-
-    #[test]
-    fn line_breaks_between_tokens_become_spaces() {
-        let raw = RawValue::from_string("{\n\"a\":\r\n1}".to_owned()).unwrap();
-        let text = line(
-            "publish",
-            None,
-            &Publish::new("t", Payload::Json(raw)).with_ack(Ack::None),
-        );
-        assert_eq!(
-            text,
-            r#"{"type":"publish","topic":"t","ack":"none","payload":{ "a":  1}}"#
-        );
-    }
-
-    #[test]
-    fn payload_that_is_not_json_is_refused_before_it_is_sent() {
-        for text in [
-            "",
-            "{",
-            "01",
-            "1 2",
-            &format!("{}{}", "[".repeat(129), "]".repeat(129)),
-        ] {
-            assert!(Publish::json("t", text).is_err(), "{text}");
+    /// What the broker reads of what is written here.
+    fn read(record: &Publish, look: impl FnOnce(client::Publish<'_>)) {
+        let mut frame = serde_json::to_value(record).unwrap();
+        frame["type"] = "publish".into();
+        let text = frame.to_string();
+        match ClientFrame::decode(&text).unwrap().request {
+            Request::Publish(publish) => look(publish),
+            other => panic!("{text}: {other:?}"),
         }
     }
 
     #[test]
-    fn routes_delays_and_notices_are_written_as_the_protocol_says() {
-        let one = || Payload::json("1").unwrap();
-        let table = [
-            (
-                Publish::routed("readings", "plant.temp", one()),
-                r#""exchange":"readings","routing_key":"plant.temp","payload":1"#,
-            ),
-            (
-                Publish::new("t", one()).with_delay(Duration::from_micros(1_500_001)),
-                r#""topic":"t","delay_ms":1500,"payload":1"#,
-            ),
-            (
-                Publish::new("t", one())
-                    .with_delay(Duration::from_secs(1))
-                    .with_deliver_at("2026-11-20T08:00:00Z"),
-                r#""topic":"t","deliver_at":"2026-11-20T08:00:00Z","payload":1"#,
-            ),
-            (
-                Publish::new("t", one()).with_notice(NotifyOn::Processed, "c-1"),
-                r#""topic":"t","notify":{"on":"processed","correlation_id":"c-1"},"payload":1"#,
-            ),
-            (
-                Publish::new("t", one()).with_notice_to("http://h/x", NotifyOn::Delivered, "c-1"),
-                r#""topic":"t","notify":{"on":"delivered","correlation_id":"c-1","url":"http://h/x"},"payload":1"#,
-            ),
-        ];
-        for (publish, expected) in table {
-            let text = line("publish", Some(1), &publish);
-            assert_eq!(text, format!(r#"{{"type":"publish","id":1,{expected}}}"#));
-            assert!(ClientFrame::decode(&text).is_ok(), "{text}");
-        }
+    fn what_is_asked_of_a_record_is_read_by_the_broker() {
+        let plain = Publish::json("orders", "1.10").unwrap();
+        assert_eq!(
+            serde_json::to_string(&plain).unwrap(),
+            r#"{"topic":"orders","payload":1.10}"#
+        );
+        let routed = plain
+            .clone()
+            .through("readings", "plant.boiler")
+            .with_delay(Duration::from_millis(1500));
+        read(&routed, |publish| {
+            let to = client::To::Exchange {
+                exchange: "readings".into(),
+                routing_key: "plant.boiler".into(),
+            };
+            assert_eq!(publish.to, to);
+            let Records::One(record) = publish.records else {
+                panic!("one record")
+            };
+            assert_eq!(record.due, Some(Due::After(1500)));
+        });
+        let moment = Timestamp(1_795_146_000_123);
+        let told = plain.with_deliver_at(moment).with_notify(Ack::Processed, "c-17");
+        read(&told, |publish| {
+            let Records::One(record) = publish.records else {
+                panic!("one record")
+            };
+            assert_eq!(record.due, Some(Due::At(moment)));
+            let notify = record.notify.unwrap();
+            assert_eq!(
+                (notify.on, &*notify.correlation_id, notify.url),
+                (client::Ack::Processed, "c-17", None)
+            );
+        });
+        let routed = Publish::routed("readings", "", Payload::json("1").unwrap());
+        let posted = routed.with_notify_to("http://h/x", Ack::Delivered, "c-18");
+        read(&posted, |publish| {
+            assert!(matches!(publish.to, client::To::Exchange { .. }));
+            let Records::One(record) = publish.records else {
+                panic!("one record")
+            };
+            assert_eq!(record.notify.unwrap().url.as_deref(), Some("http://h/x"));
+        });
     }
 }

@@ -15,6 +15,7 @@ pub mod position;
 mod random;
 pub mod record;
 pub mod schedule;
+pub mod silence;
 pub mod subscription;
 pub mod time;
 pub mod topic;
@@ -168,6 +169,10 @@ scenarios! {
         schedule_entries_come_back_as_they_were_written
         schedule_entries_are_encoded_as_documented
         hurt_schedule_entries_are_errors_and_never_a_panic;
+    silence:
+        silence_is_told_once_and_so_is_its_end
+        records_before_it_was_listened_to_do_not_count
+        every_long_pause_is_told_and_no_short_one;
     subscription:
         reader_sees_every_record_once_in_order
         skipper_sees_or_is_told_of_every_record

@@ -13,7 +13,7 @@ use callboard_core::{
 };
 use callboard_protocol::{Offset, Timestamp};
 
-use super::{Later, Open, Then};
+use super::{Later, Open, ScheduleLog, Then};
 use crate::{
     actors::{
         append::Receipt,
@@ -44,6 +44,8 @@ struct Due {
     stored: Vec<bool>,
     draft: Draft,
     transient: Draft,
+    /// There is no room for more of it.
+    is_cut: bool,
 }
 
 impl Due {
@@ -66,35 +68,6 @@ impl Due {
 
     fn bytes(&self) -> usize {
         self.draft.records.len() + self.transient.records.len()
-    }
-
-    /// Leaves what comes after the first `room` that are stored for later; returns whether anything did.
-    fn cut(&mut self, room: u64) -> bool {
-        if self.draft.entries.len() as u64 <= room {
-            return false;
-        }
-        let fits = |(index, _): &(usize, &bool)| {
-            let before = self.stored[..=*index].iter().filter(|is_stored| **is_stored);
-            before.count() as u64 <= room
-        };
-        let kept = self.stored.iter().enumerate().take_while(fits).count();
-        let mut less = Self::default();
-        let (mut stored_at, mut passed_at) = (0, 0);
-        for index in 0..kept {
-            let (draft, at) = if self.stored[index] {
-                (&self.draft, &mut stored_at)
-            } else {
-                (&self.transient, &mut passed_at)
-            };
-            let place = less.stored[..index]
-                .iter()
-                .filter(|it| **it == self.stored[index]);
-            let bytes = draft.entries[place.count()].bytes as usize;
-            less.push(self.waiting[index], &draft.records[*at..*at + bytes]);
-            *at += bytes;
-        }
-        *self = less;
-        true
     }
 }
 
@@ -119,16 +92,17 @@ impl PartitionActor {
         if !self.later.early.is_empty() {
             return self.open_for_early(ctx);
         }
-        if !self.later.is_paused()
-            && let Some(why) = self.later.broken.take()
-        {
+        if self.shared.is_shutting_down() {
+            return;
+        }
+        if let Some(why) = self.later.broken.take_if(|_| self.later.pause_until.is_none()) {
             return self.reopen_schedules(why, ctx);
+        }
+        if self.later.broken.is_some() {
+            return self.wake_later(ctx);
         }
         let Some(log) = &self.later.log else { return };
         let is_due = || log.index.next_due().is_some_and(|due| due <= clock::now());
-        if self.later.broken.is_some() || self.shared.is_shutting_down() {
-            return;
-        }
         if self.later.touched || is_due() {
             self.later.touched = false;
             self.deliver_due();
@@ -144,21 +118,17 @@ impl PartitionActor {
             if !self.may_submit() || self.later.is_paused() || self.later.broken.is_some() {
                 return;
             }
-            let now = clock::now();
-            let due = match &self.later.log {
-                Some(log) if log.out_bytes < OUT_BYTES_MAX && !log.blocked => self.collect_due(now),
-                _ => return,
-            };
-            if due.waiting.is_empty() {
+            let may_go = |log: &ScheduleLog| log.out_bytes < OUT_BYTES_MAX && !log.blocked;
+            if !self.later.log.as_ref().is_some_and(|log| may_go(log)) || !self.admit_due(clock::now()) {
                 return;
             }
-            self.admit_due(due, now);
         }
         // The rest comes after what else is in the mailbox.
         self.later.touched = true;
     }
 
-    fn collect_due(&self, now: Timestamp) -> Due {
+    /// What is due and loaded, as much as one batch takes and as there is room for.
+    fn collect_due(&self, now: Timestamp, room: u64) -> Due {
         let mut due = Due::default();
         let Some(log) = &self.later.log else { return due };
         for waiting in log.index.due(now) {
@@ -166,16 +136,28 @@ impl PartitionActor {
             let Some(record) = log.payloads.get(waiting.turn.number).filter(|_| !is_full) else {
                 break;
             };
+            if due.draft.entries.len() as u64 >= room {
+                due.is_cut = true;
+                break;
+            }
             due.push(waiting, record);
         }
         due
     }
 
-    /// Gives offsets to due records, and writes in one that they are stored and do not wait any more.
-    fn admit_due(&mut self, mut due: Due, now: Timestamp) {
+    /// Gives offsets to due records, and writes in one that they are stored and do not wait any more. Returns
+    /// whether there were any.
+    fn admit_due(&mut self, now: Timestamp) -> bool {
         let counted = self.counted();
         let room = counted.lock();
-        let is_cut = self.topic.records_max.is_some() && due.cut(self.room_left(&counted));
+        let mut due = self.collect_due(now, self.room_left(&counted));
+        self.part.waits.set_due_for_room(due.is_cut);
+        if due.waiting.is_empty() {
+            if let Some(log) = &mut self.later.log {
+                log.blocked = due.is_cut;
+            }
+            return false;
+        }
         let limits = AdmitLimits {
             // They were checked when they were scheduled, and the publisher was told that they will come.
             record_bytes_max: u64::MAX,
@@ -210,8 +192,7 @@ impl PartitionActor {
             })
             .map(|(waiting, _)| *waiting)
             .collect();
-        let is_blocked = is_cut || taken.len() < due.waiting.len();
-        self.part.waits.set_due_for_room(is_cut);
+        let is_blocked = due.is_cut || taken.len() < due.waiting.len();
         if let Some(log) = &mut self.later.log {
             log.blocked = is_blocked;
         }
@@ -221,6 +202,7 @@ impl PartitionActor {
         if !due.transient.entries.is_empty() {
             self.pass_on(due.transient, Receipt::nobody(self.part.clone()));
         }
+        true
     }
 
     /// Writes that these do not wait any more, together with the records that are stored of them.
@@ -282,15 +264,14 @@ impl PartitionActor {
     }
 
     /// Wakes when the next record is due, or has to be loaded.
-    fn wake_later(&mut self, ctx: &mut Context<Self>) {
-        let Some(log) = &self.later.log else { return };
+    pub(super) fn wake_later(&mut self, ctx: &mut Context<Self>) {
         let now = clock::now();
         let mut sleep = Duration::from_millis(SLEEP_MAX_MS);
         let mut at_latest = |pause: Duration| sleep = sleep.min(pause);
         let until = |at: Timestamp| Duration::from_millis(at.since(now));
         if let Some(pause_until) = self.later.pause_until {
             at_latest(pause_until.saturating_duration_since(Instant::now()));
-        } else {
+        } else if let Some(log) = &self.later.log {
             if log.blocked {
                 at_latest(RETRY);
             } else if let Some(first) = log.index.after(None).next() {

@@ -99,11 +99,7 @@ impl PartitionActor {
     fn reopen_later(&mut self, why: Refusal, ctx: &mut Context<Self>) {
         self.later.broken = Some(why);
         self.later.pause(REOPEN_DELAY);
-        ctx.run_later(REOPEN_DELAY, |actor, ctx| {
-            if !actor.closed && !actor.shared.is_shutting_down() && actor.later.broken.is_some() {
-                actor.look_at_schedules(ctx);
-            }
-        });
+        self.wake_later(ctx);
     }
 
     fn refuse_early(&mut self, refusal: &Refusal) {
