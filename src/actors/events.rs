@@ -310,13 +310,16 @@ impl EventStream {
             let count = gap.next.since(part.next);
             part.next = gap.next;
             position.set(shared.id, part.next);
-            text::push_id(&mut chunk, &position.encode());
             let reason = match gap.reason {
-                GapReason::Retention => "retention",
-                GapReason::Corrupt => "corrupt",
+                GapReason::Retention => Some("retention"),
+                GapReason::Corrupt => Some("corrupt"),
+                GapReason::Expired => None,
             };
-            let skipped = (Some(count), gap.next, reason);
-            text::push_skipped(&mut chunk, &shared.topic, shared.id, skipped);
+            if let Some(reason) = reason {
+                text::push_id(&mut chunk, &position.encode());
+                let skipped = (Some(count), gap.next, reason);
+                text::push_skipped(&mut chunk, &shared.topic, shared.id, skipped);
+            }
         }
         let now = clock::now();
         for batch in &page.batches {

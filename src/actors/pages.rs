@@ -52,55 +52,56 @@ pub fn fetch(log: &dyn Log, offset: Offset, limit: u64, now: Timestamp) -> Resul
         let message = format!("offset {offset} lies beyond the end {end}");
         return Err(Refusal::new(ErrorCode::OffsetOutOfRange, message));
     }
-    if offset < first {
-        let message = format!("offset {offset} was removed by retention; {first} is the first one kept");
-        return Err(Refusal::new(ErrorCode::Expired, message).with_next_offset(first));
-    }
     let mut fetched = Fetched {
         entries: Vec::new(),
         count: 0,
-        next_offset: offset,
+        next_offset: offset.max(first),
     };
-    let mut starts_expired = false;
+    // Then only the record that lives is looked for.
+    let mut gone =
+        (offset < first).then(|| format!("offset {offset} was removed; {first} is the first one kept"));
     while fetched.count < limit && fetched.next_offset < end && fetched.entries.len() < FETCH_BYTES_MAX {
         let at = fetched.next_offset;
         let page = log
             .read(at, FETCH_BYTES_MAX - fetched.entries.len())
             .map_err(|error| refusal(&error))?;
         if let Some(gap) = page.gap {
-            if at == offset {
-                return Err(gap_refusal(gap));
-            }
             fetched.next_offset = gap.next;
+            if at == offset {
+                gone = Some(gone_at(gap)?);
+            }
         }
         for batch in &page.batches {
-            if batch.base_offset == offset {
-                starts_expired = first_is_expired(batch, now);
+            if batch.base_offset == offset && first_is_expired(batch, now) {
+                gone = Some(format!("the record at {offset} has expired"));
             }
-            push_entries(&mut fetched, batch, if starts_expired { 1 } else { limit }, now);
+            push_entries(&mut fetched, batch, if gone.is_some() { 1 } else { limit }, now);
         }
-        if starts_expired && fetched.count > 0 {
-            break;
-        }
-        if fetched.next_offset == at {
+        if (gone.is_some() && fetched.count > 0) || fetched.next_offset == at {
             break;
         }
     }
-    if starts_expired {
+    if let Some(message) = gone {
         let lives = fetched.next_offset.0 - fetched.count;
-        let message = format!("the record at {offset} has expired");
         return Err(Refusal::new(ErrorCode::Expired, message).with_next_offset(Offset(lives)));
     }
     Ok(fetched)
 }
 
-fn gap_refusal(gap: Gap) -> Refusal {
-    let (code, what) = match gap.reason {
-        GapReason::Corrupt => (ErrorCode::StorageFailed, "are hurt on disk"),
-        GapReason::Retention => (ErrorCode::Expired, "were removed by retention"),
+/// What is said of a gap at the very offset that was asked for; hurt records are an error of their own.
+fn gone_at(gap: Gap) -> Result<String, Refusal> {
+    let what = match gap.reason {
+        GapReason::Retention => "were removed by retention",
+        GapReason::Expired => "have expired",
+        GapReason::Corrupt => {
+            let message = format!(
+                "the records from {} up to {} are hurt on disk",
+                gap.from, gap.next
+            );
+            return Err(Refusal::new(ErrorCode::StorageFailed, message).with_next_offset(gap.next));
+        }
     };
-    let message = format!("the records from {} up to {} {what}", gap.from, gap.next);
-    Refusal::new(code, message).with_next_offset(gap.next)
+    Ok(format!("the records from {} up to {} {what}", gap.from, gap.next))
 }
 
 fn first_is_expired(batch: &Batch, now: Timestamp) -> bool {

@@ -312,10 +312,14 @@ impl PlainSubscription {
         let before = self.state.borrow().next();
         if let Some(gap) = page.gap {
             let reason = match gap.reason {
-                GapReason::Retention => "retention",
-                GapReason::Corrupt => "corrupt",
+                GapReason::Retention => Some("retention"),
+                GapReason::Corrupt => Some("corrupt"),
+                // Whoever gave them a time to live wanted it so.
+                GapReason::Expired => None,
             };
-            self.skipped(gap.next.since(before), gap.next, reason);
+            if let Some(reason) = reason {
+                self.skipped(gap.next.since(before), gap.next, reason);
+            }
             self.state.borrow_mut().advance(gap.next, 0, end);
         }
         if self.is_conflating() {

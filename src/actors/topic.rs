@@ -114,6 +114,7 @@ impl TopicActor {
             age_ms: self.config.retention_ms,
             bytes: self.config.retention_bytes,
             before: None,
+            ids_ms: (self.config.dedup_window_ms > 0).then_some(self.config.dedup_window_ms),
         }
     }
 

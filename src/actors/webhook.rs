@@ -112,18 +112,10 @@ impl WebhookActor {
 
     /// Calls nobody any more, says why, and keeps that.
     fn disable(&mut self, reason: &str, ctx: &mut Context<Self>) {
-        let mut status = self.webhook.status();
-        if status.disabled.is_none() {
-            status.disabled = Some(Disabled {
-                reason: reason.to_owned(),
-                at: clock::now(),
-            });
-            drop(status);
+        if !self.is_disabled() {
             log::warn!("{} is disabled: {reason}", self.label());
-            self.keep(ctx);
+            self.keep_disabled(reason, ctx);
             announce_disabled(&self.shared, &self.webhook, reason);
-        } else {
-            drop(status);
         }
         self.rest(ctx);
     }
@@ -137,9 +129,15 @@ impl WebhookActor {
         self.show();
     }
 
-    /// Has the store keep what the webhook is now.
-    fn keep(&self, ctx: &mut Context<Self>) {
-        let kept = self.shared.store.keep_facts(vec![self.webhook.fact()]);
+    fn keep_disabled(&self, reason: &str, ctx: &mut Context<Self>) {
+        let disabled = Disabled {
+            reason: reason.to_owned(),
+            at: clock::now(),
+        };
+        // Whoever else has disabled it meanwhile was the first.
+        let kept = self.webhook.keep(&*self.shared.store, |status| {
+            status.disabled.get_or_insert(disabled);
+        });
         let label = self.label();
         ctx.spawn(
             async move {
@@ -199,6 +197,11 @@ impl Actor for WebhookActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Before it looks for its group, so that whoever ends that finds this address.
         self.webhook.set_addr(ctx.address());
+        if self.webhook.status().is_deleted {
+            // Before anybody could tell it.
+            self.sentinel.dismiss();
+            return ctx.stop();
+        }
         self.show();
         ctx.run_interval(SWEEP_INTERVAL, |actor, _| {
             if let Some((endpoint, _)) = &actor.endpoint {

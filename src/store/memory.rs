@@ -19,7 +19,8 @@ use tokio::sync::oneshot;
 use super::{
     Completion, Fact, FactChange, Gap, GapReason, Log, OpenPartition, OpenedPartition, Page, PartitionKey,
     Retention, Store, StoreError, StoredTopic, Submission, Submitted, TopicId, check_set,
-    tail::{Tail, expires_at, recent_ids},
+    expiry::{Expiries, Looked},
+    tail::{Tail, body, missing, recent_ids},
 };
 
 /// A map by partition, for the hot path: keys are the store's own numbers, so nobody can choose them to
@@ -53,6 +54,7 @@ impl Hasher for KeyHasher {
 /// A partition's log in memory, bounded by its retention at each append.
 pub struct MemoryLog {
     state: RwLock<State>,
+    expiries: Mutex<Expiries>,
     first_offset: AtomicU64,
     next_offset: AtomicU64,
     bytes: AtomicU64,
@@ -63,6 +65,8 @@ struct State {
     bytes: u64,
     retention: Retention,
     last_timestamp: Timestamp,
+    /// What lies before the first offset and before this was removed by retention; the rest had expired.
+    retained: Offset,
 }
 
 impl Default for MemoryLog {
@@ -73,7 +77,9 @@ impl Default for MemoryLog {
                 bytes: 0,
                 retention: Retention::default(),
                 last_timestamp: Timestamp(0),
+                retained: Offset::ZERO,
             }),
+            expiries: Mutex::default(),
             first_offset: AtomicU64::new(0),
             next_offset: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -88,9 +94,24 @@ impl State {
             && let Some(batch) = self.tail.front()
             && may_go(self, batch)
         {
-            self.bytes -= batch.records.len() as u64;
+            self.bytes -= body(batch).len() as u64;
+            self.retained = batch.next_offset();
             self.tail.pop();
         }
+        self.drop_missing();
+    }
+
+    /// What only stands for missing records is no beginning.
+    fn drop_missing(&mut self) {
+        while self.tail.front().is_some_and(|batch| missing(batch).is_some()) {
+            self.tail.pop();
+        }
+    }
+
+    /// Lets go of the records of the batches that begin at `due`, also of the newest one.
+    fn expire(&mut self, due: &[Offset]) {
+        self.bytes -= self.tail.expire(due, Offset::ZERO);
+        self.drop_missing();
     }
 
     fn check_next(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -117,6 +138,7 @@ impl State {
             age_ms,
             bytes,
             before,
+            ..
         } = self.retention;
         if age_ms.is_some() || bytes.is_some() || before.is_some() {
             self.drop_while(|state, batch| {
@@ -153,9 +175,15 @@ impl MemoryLog {
 
     /// Removes what retention allows to go, and what has expired.
     pub fn retain(&self, now: Timestamp) {
+        let ids_ms = self.view().retention.ids_ms;
+        let due = {
+            let mut expiries = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
+            while expiries.look(&self.view().tail, ids_ms) == Looked::AtSome {}
+            expiries.take_due(&self.view().tail, now, ids_ms)
+        };
         let mut state = self.lock();
+        state.expire(&due);
         state.apply_retention(now);
-        state.drop_while(|_, batch| expires_at(batch).is_some_and(|expiry| expiry <= now));
         self.publish(&state);
     }
 
@@ -175,7 +203,11 @@ impl MemoryLog {
             page.gap = Some(Gap {
                 from,
                 next: first,
-                reason: GapReason::Retention,
+                reason: if from < state.retained {
+                    GapReason::Retention
+                } else {
+                    GapReason::Expired
+                },
             });
         }
         page

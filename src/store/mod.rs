@@ -4,6 +4,7 @@
 //! completions go out through a [`CommitSink`] that the caller gave. Nothing here is called with an
 //! expectation to wait, except [`Log::read`], which belongs on a reader thread.
 
+mod expiry;
 pub mod journal;
 pub mod memory;
 mod tail;
@@ -269,6 +270,8 @@ pub enum GapReason {
     Retention,
     /// Hurt on disk.
     Corrupt,
+    /// Outlived their time to live.
+    Expired,
 }
 
 /// Consecutive offsets that can not be read.
@@ -304,6 +307,9 @@ pub struct Retention {
     /// Records before this offset may go, because a later one says all that they said. Nothing is laid
     /// down early for its sake.
     pub before: Option<Offset>,
+    /// Records with a message id stay at least so long, although they have expired, so that a repeat is found
+    /// out also after a restart. Only expiry minds it.
+    pub ids_ms: Option<u64>,
 }
 
 /// The committed records of one partition. Shared by all threads.

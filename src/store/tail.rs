@@ -1,8 +1,8 @@
 //! The newest batches of a partition, in memory: all of a memory log, and what a journal's log has not
 //! laid down yet or keeps to read from.
 //!
-//! A plain structure without locks; its owner has one. A batch without bytes stands for offsets that
-//! were found hurt.
+//! A plain structure without locks; its owner has one. Some batches have no records and stand for offsets
+//! that were found hurt or have expired ([`missing`]).
 
 use std::{
     collections::{VecDeque, vec_deque},
@@ -27,13 +27,19 @@ pub struct Tail {
     next_offset: Offset,
 }
 
-/// Stands for `count` hurt offsets.
-pub fn hurt_batch(from: Offset, count: u32, timestamp: Timestamp) -> Batch {
+/// What is in the place of records that have expired. No record is so short, so it can not be taken for one.
+const EXPIRED: &[u8] = b"expired";
+
+/// Stands for `count` offsets that have no records any more.
+pub fn stand_in(from: Offset, count: u32, timestamp: Timestamp, reason: GapReason) -> Batch {
     Batch {
         base_offset: from,
         timestamp,
         count,
-        records: Bytes::new(),
+        records: match reason {
+            GapReason::Expired => Bytes::from_static(EXPIRED),
+            GapReason::Corrupt | GapReason::Retention => Bytes::new(),
+        },
     }
 }
 
@@ -42,14 +48,39 @@ pub fn push_hurt(batches: &mut Vec<Batch>, from: Offset, next: Offset, timestamp
     let mut from = from;
     while from < next {
         let count = u32::try_from(next.since(from)).unwrap_or(u32::MAX);
-        batches.push(hurt_batch(from, count, timestamp));
+        batches.push(stand_in(from, count, timestamp, GapReason::Corrupt));
         from = from.plus(u64::from(count));
     }
 }
 
-/// Whether the batch stands for hurt offsets.
-pub fn is_hurt(batch: &Batch) -> bool {
-    batch.records.is_empty()
+/// Why the batch has no records, if it only stands for their offsets.
+pub fn missing(batch: &Batch) -> Option<GapReason> {
+    match &batch.records[..] {
+        [] => Some(GapReason::Corrupt),
+        EXPIRED => Some(GapReason::Expired),
+        _ => None,
+    }
+}
+
+/// The batch's encoded records; nothing for one that stands for what is missing.
+pub fn body(batch: &Batch) -> &[u8] {
+    match missing(batch) {
+        Some(_) => &[],
+        None => &batch.records,
+    }
+}
+
+/// What of the batch is left from `offset` on, records or not.
+pub fn starting_at(batch: &Batch, offset: Offset) -> Option<Batch> {
+    if missing(batch).is_none() || offset <= batch.base_offset {
+        return batch.starting_at(offset);
+    }
+    let left = batch.next_offset().since(offset) as u32;
+    (left > 0).then(|| Batch {
+        base_offset: offset,
+        count: left,
+        ..batch.clone()
+    })
 }
 
 impl Tail {
@@ -104,6 +135,53 @@ impl Tail {
         batch
     }
 
+    /// Forgets the records of the batches that begin at `due`, in ascending order; one stand-in is left for
+    /// neighbours, unless one begins at `boundary`. Returns how many bytes that frees.
+    pub fn expire(&mut self, due: &[Offset], boundary: Offset) -> u64 {
+        let mut freed = 0;
+        for base in due {
+            let position = self.position(*base);
+            let Some(batch) = self.batches.get_mut(position) else {
+                break;
+            };
+            if batch.base_offset == *base && missing(batch).is_none() {
+                freed += batch.records.len() as u64;
+                let gone = stand_in(*base, batch.count, batch.timestamp, GapReason::Expired);
+                *batch = Arc::new(gone);
+            }
+        }
+        if freed > 0 {
+            self.merge_expired(boundary);
+        }
+        freed
+    }
+
+    fn merge_expired(&mut self, boundary: Offset) {
+        let is_expired = |batch: &Batch| missing(batch) == Some(GapReason::Expired);
+        let mut merged: VecDeque<Arc<Batch>> = VecDeque::new();
+        for batch in self.batches.drain(..) {
+            if is_expired(&batch)
+                && batch.base_offset != boundary
+                && let Some(last) = merged.back_mut().filter(|last| is_expired(last))
+                && let Some(count) = last.count.checked_add(batch.count)
+            {
+                let last = Arc::make_mut(last);
+                last.count = count;
+                // The newest, so that timestamps never go back and the last one is known after a restart.
+                last.timestamp = batch.timestamp;
+            } else {
+                merged.push_back(batch);
+            }
+        }
+        self.batches = merged;
+    }
+
+    /// The batch that begins at `base`.
+    pub fn at(&self, base: Offset) -> Option<&Arc<Batch>> {
+        let batch = self.batches.get(self.position(base));
+        batch.filter(|batch| batch.base_offset == base)
+    }
+
     /// The batches from the one that holds `from` on.
     pub fn since(&self, from: Offset) -> vec_deque::Iter<'_, Arc<Batch>> {
         self.batches.range(self.position(from)..)
@@ -146,7 +224,7 @@ impl Tail {
     }
 }
 
-/// A page of consecutive batches, some of which may stand for hurt offsets, beginning at `from`.
+/// A page of consecutive batches, some of which may stand for what is missing, beginning at `from`.
 pub fn page_of<'a>(batches: impl Iterator<Item = &'a Batch>, from: Offset, bytes_max: usize) -> Page {
     let mut page = Page {
         gap: None,
@@ -155,14 +233,14 @@ pub fn page_of<'a>(batches: impl Iterator<Item = &'a Batch>, from: Offset, bytes
     };
     let mut bytes = 0;
     for batch in batches {
-        if is_hurt(batch) {
-            if !page.batches.is_empty() {
+        if let Some(reason) = missing(batch) {
+            if !page.batches.is_empty() || page.gap.is_some_and(|gap| gap.reason != reason) {
                 break;
             }
             page.gap = Some(Gap {
                 from: page.gap.map_or(from, |gap| gap.from),
                 next: batch.next_offset(),
-                reason: GapReason::Corrupt,
+                reason,
             });
             page.next_offset = batch.next_offset();
             continue;
@@ -178,15 +256,6 @@ pub fn page_of<'a>(batches: impl Iterator<Item = &'a Batch>, from: Offset, bytes
         }
     }
     page
-}
-
-/// When the last record of the batch expires: `None` if one of them never does.
-pub fn expires_at(batch: &Batch) -> Option<Timestamp> {
-    let mut latest = Timestamp(0);
-    for (_, record) in batch.iter() {
-        latest = latest.max(batch.timestamp.plus_ms(record.ttl_ms?));
-    }
-    Some(latest)
 }
 
 /// The message ids of records with a timestamp of at least `since`, oldest first.

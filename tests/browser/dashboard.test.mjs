@@ -99,7 +99,7 @@ test("created topic shows up, and a second one of its name is refused in place",
   await page.getByRole("button", { name: "New topic" }).click();
   await page.getByLabel("Name").fill("shop.orders");
   await page.getByLabel("Partitions").fill("3");
-  await page.getByText("os", { exact: true }).click();
+  await page.locator(".choices").getByText("os", { exact: true }).click();
   await one.shot("new-topic");
   await page.getByRole("button", { name: "Create topic" }).click();
   await page.getByRole("heading", { name: "shop.orders" }).waitFor();
@@ -277,7 +277,7 @@ test("topic is deleted only after a second question", async () => {
   assert.equal((await broker.api("/topics/doomed")).status, 200);
   await page.getByRole("button", { name: "Delete doomed" }).click();
   await page.getByRole("button", { name: "Delete the topic" }).click();
-  await page.getByRole("link", { name: "doomed" }).waitFor({ state: "detached" });
+  await page.locator("table.topics").getByRole("link", { name: "doomed" }).waitFor({ state: "detached" });
   assert.equal((await broker.api("/topics/doomed")).status, 404);
 });
 

@@ -5,6 +5,7 @@ mod cli;
 mod demo;
 mod discovery;
 mod exchanges;
+mod expiry;
 mod faults;
 mod groups;
 mod process;

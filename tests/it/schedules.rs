@@ -150,6 +150,68 @@ fn schedules_survive_kill_9_and_what_was_due_meanwhile_comes_at_once() {
     assert_eq!(stored, 100, "each once");
 }
 
+/// What is delivered and what still waits change in one write, whenever the broker dies.
+#[test]
+fn kill_9_while_records_come_due_loses_none_and_doubles_none() {
+    const RECORDS: u64 = 3000;
+    let mut broker = support::Broker::start();
+    let mut client = broker.connect();
+    client.ask(r#"{"type":"declare","id":1,"topic":"later","partitions":2}"#);
+    let first = now_ms() + 1500;
+    for begin in (0..RECORDS).step_by(500) {
+        let record = |number: u64| {
+            let at = callboard_protocol::time::format_rfc3339(callboard_protocol::Timestamp(first + number));
+            json!({"payload": [number, first + number], "deliver_at": at, "partition": number % 2})
+        };
+        let messages: Vec<_> = (begin..begin + 500).map(record).collect();
+        let reply = client
+            .ask(&json!({"type": "publish", "id": 1, "topic": "later", "messages": messages}).to_string());
+        let results = reply["results"].as_array().unwrap();
+        let in_time = |result: &&Value| result["scheduled"].is_string();
+        // On a machine that is very slow some are due already.
+        let stored = |result: &&Value| result["offset"].is_u64();
+        assert_eq!(
+            results.iter().filter(in_time).count() + results.iter().filter(stored).count(),
+            500
+        );
+    }
+    for round in 1..=4 {
+        support::until("some to come", || {
+            let scheduled = broker.get("/api/v1/topics/later").expect(200)["scheduled"].as_u64();
+            (scheduled? <= RECORDS - RECORDS * round / 5).then_some(())
+        });
+        broker.kill();
+        broker.restart();
+    }
+    support::until("all to come", || {
+        let topic = broker.get("/api/v1/topics/later").expect(200);
+        (topic["scheduled"] == 0).then_some(())
+    });
+    let mut came = Vec::new();
+    for partition in 0..2 {
+        let mut offset = 0;
+        loop {
+            let path =
+                format!("/api/v1/topics/later/partitions/{partition}/messages?offset={offset}&limit=1000");
+            let page = broker.get(&path).expect(200);
+            let messages = page["messages"].as_array().unwrap();
+            if messages.is_empty() {
+                break;
+            }
+            for message in messages {
+                assert!(
+                    message["timestamp"].as_u64() >= message["payload"][1].as_u64(),
+                    "early: {message}"
+                );
+                came.push(message["payload"][0].as_u64().unwrap());
+            }
+            offset = page["next_offset"].as_u64().unwrap();
+        }
+    }
+    came.sort_unstable();
+    assert!(came.into_iter().eq(0..RECORDS));
+}
+
 #[test]
 fn list_shows_records_as_they_came_page_by_page() {
     let broker = support::Broker::start();

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     net::TcpStream,
+    path::Path,
     process::{Child, ExitStatus},
     time::{Duration, Instant},
 };
@@ -59,6 +60,16 @@ impl Broker {
         &self.address
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Resident memory.
+    pub fn resident_bytes(&self) -> u64 {
+        process::resident_bytes(self.child.id())
+    }
+
     /// Where WebSocket is served.
     pub fn ws_url(&self) -> String {
         format!("ws://{}/ws", self.address)
@@ -75,6 +86,12 @@ impl Broker {
         let (child, address) = launch(&self.address, &self.arguments, &self.environment, &self.data);
         self.child = child;
         self.address = address;
+    }
+
+    /// The same with other arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.restart();
     }
 
     /// SIGTERM; how it ended, and how long that took.

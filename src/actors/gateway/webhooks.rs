@@ -18,14 +18,14 @@ use crate::{
         webhook::{
             announce_disabled,
             mailbox::{DisabledNow, Enabled, End, Retire},
-            registry::{AnswerNote, FACT_PREFIX, WebhookRef},
+            registry::{AnswerNote, WebhookRef},
             settings::{
                 BodyFormat, CONCURRENCY, CONCURRENCY_MAX, Disabled, TIMEOUT_MS, TIMEOUT_MS_RANGE,
                 WEBHOOKS_MAX, WebhookSettings,
             },
         },
     },
-    store::{FactChange, StoreError},
+    store::{Completion, StoreError},
 };
 
 /// When the broker ends, calls that are under way have this long to end as well.
@@ -181,7 +181,7 @@ pub async fn create(shared: &Shared, wish: NewWebhook) -> Result<WebhookInfo, Re
     // Ids rise with time, so that the oldest stands first.
     let id = format!("wh_{}", uuid::Uuid::now_v7().simple());
     let webhook = Arc::new(WebhookRef::new(id, settings, clock::now(), None));
-    keep(shared, webhook.fact()).await?;
+    kept(webhook.keep(&*shared.store, |_| {})).await?;
     shared.webhooks.insert(webhook.clone());
     shared.broker().do_send(StartWebhook(webhook.clone()));
     shared.announce(Event::WebhookCreated {
@@ -250,10 +250,9 @@ async fn make_group(shared: &Shared, settings: &WebhookSettings) -> Result<(), R
     Ok(())
 }
 
-async fn keep(shared: &Shared, change: FactChange) -> Result<(), Refusal> {
-    let kept = shared.store.keep_facts(vec![change]).await;
-    kept.unwrap_or(Err(StoreError::ShuttingDown))
-        .map_err(|error| refusal(&error))
+async fn kept(keeping: Completion<()>) -> Result<(), Refusal> {
+    let kept = keeping.await.unwrap_or(Err(StoreError::ShuttingDown));
+    kept.map_err(|error| refusal(&error))
 }
 
 /// Forgets a webhook; what it was about to send goes back to its group.
@@ -262,8 +261,11 @@ async fn keep(shared: &Shared, change: FactChange) -> Result<(), Refusal> {
 /// `storage_failed`.
 pub async fn delete(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<(), Refusal> {
     let _turn = webhook.changing.lock().await;
-    let key = format!("{FACT_PREFIX}{}", webhook.id);
-    keep(shared, FactChange { key, value: None }).await?;
+    let forgotten = kept(webhook.keep(&*shared.store, |status| status.is_deleted = true)).await;
+    if forgotten.is_err() {
+        webhook.status().is_deleted = false;
+        return forgotten;
+    }
     if shared.webhooks.remove(&webhook.id).is_some() {
         webhook.tell(End);
         shared.announce(Event::WebhookDeleted {
@@ -318,12 +320,11 @@ async fn change(shared: &Shared, webhook: &WebhookRef, wanted: Option<Disabled>)
     if former.is_some() == wanted.is_some() {
         return Ok(false);
     }
-    webhook.status().disabled = wanted;
-    let kept = keep(shared, webhook.fact()).await;
-    if kept.is_err() {
+    let changed = kept(webhook.keep(&*shared.store, |status| status.disabled = wanted)).await;
+    if changed.is_err() {
         webhook.status().disabled = former;
     }
-    kept.map(|()| true)
+    changed.map(|()| true)
 }
 
 /// The broker ends: calls that are under way may end for a moment, and the others go back to their groups.

@@ -1,4 +1,6 @@
-//! The client crate against a real broker: exchanges, and notices of what became of records.
+//! The client crate against a real broker: exchanges, later records, and notices of what became of records.
+
+use std::time::Duration;
 
 use callboard_client::{
     Ack, Binding, Client, Error, ExchangeKind, From, MemberOptions, Outcome, Payload, Publish, Published,
@@ -6,6 +8,7 @@ use callboard_client::{
 };
 
 use super::{PATIENCE, Running, next_payload};
+use crate::actors::clock;
 
 async fn route(client: &Client, routing_key: &str, payload: &str) -> Result<Published, Error> {
     let publish = Publish::routed("readings", routing_key, Payload::json(payload).unwrap());
@@ -147,4 +150,31 @@ async fn client_hears_what_became_of_its_records() {
         (notice.offset.unwrap().0, notice.result.as_deref()),
         (1, Some("42"))
     );
+}
+
+#[actix_rt::test]
+async fn client_publishes_what_is_due_later() {
+    let broker = Running::start().await;
+    let client = broker.client().await;
+    let mut later = client
+        .subscribe(Subscribe::topic("later").from(From::Earliest))
+        .await
+        .unwrap();
+    let before = clock::now();
+    let publish = Publish::json("later", "2").unwrap();
+    let second = client
+        .publish_after(publish, Duration::from_millis(300))
+        .await
+        .unwrap();
+    let due = second.deliver_at.unwrap();
+    assert!(due.since(before) >= 300 && second.offset.is_none(), "{second:?}");
+    let publish = Publish::json("later", "1").unwrap();
+    let moment = clock::now().plus_ms(100);
+    let first = client.publish_at(publish, moment).await.unwrap();
+    assert_eq!(first.deliver_at, Some(moment));
+    assert_ne!(first.scheduled, second.scheduled);
+    assert_eq!(next_payload(&mut later).await, "1");
+    assert!(clock::now() >= moment);
+    assert_eq!(next_payload(&mut later).await, "2");
+    assert!(clock::now() >= due);
 }

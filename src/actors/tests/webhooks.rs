@@ -199,6 +199,31 @@ async fn webhook_joins_its_group_again_that_died_and_is_not_called_more_than_it_
 }
 
 #[actix_rt::test]
+async fn webhook_that_is_deleted_before_it_has_begun_never_does() {
+    let broker = Running::start().await;
+    create(&broker, "jobs", json!({})).await;
+    let endpoint = Endpoint::start(200, None).await;
+    for _ in 0..20 {
+        let wish = NewWebhook {
+            topic: "jobs".into(),
+            group: "crew".into(),
+            url: endpoint.url.clone(),
+            ..NewWebhook::default()
+        };
+        let made = gateway::webhooks::create(&broker.shared, wish).await.unwrap();
+        let webhook = broker.shared.webhooks.get(&made.id).unwrap();
+        gateway::webhooks::delete(&broker.shared, &webhook).await.unwrap();
+        until(|| webhook.addr().is_some_and(|addr| !addr.connected())).await;
+    }
+    publish(&broker, 0..3).await;
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    let crew = gateway::groups::group(&broker.shared, &topic, "crew")
+        .await
+        .unwrap();
+    assert_eq!((crew.members.len(), crew.lag, endpoint.count()), (0, 3, 0));
+}
+
+#[actix_rt::test]
 async fn notices_reach_their_endpoints_and_are_counted() {
     let broker = Running::start().await;
     let endpoint = Endpoint::start(204, None).await;

@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     actors::group::handle::GroupRef,
-    store::{FactChange, Store},
+    store::{Completion, FactChange, Store},
 };
 
 /// What the facts of webhooks are kept under.
-pub const FACT_PREFIX: &str = "webhook/";
+const FACT_PREFIX: &str = "webhook/";
 /// Answers of which each webhook tells.
 const ANSWERS_MAX: usize = 20;
 
@@ -45,6 +45,8 @@ pub struct WebhookRef {
 pub struct Status {
     /// Why it calls nobody any more.
     pub disabled: Option<Disabled>,
+    /// Whether it is gone, or about to be.
+    pub is_deleted: bool,
     /// Whether it gets fewer calls than it could because they fail.
     pub is_paused: bool,
     /// Until when it gets none.
@@ -112,14 +114,16 @@ impl WebhookRef {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store must keep of it now.
-    pub fn fact(&self) -> FactChange {
-        let disabled = self.status().disabled.clone();
-        let stored = StoredWebhook::new(&self.settings, self.created_at, disabled);
-        FactChange {
+    /// Changes what the store keeps of it, and has the store keep that. Handed over before anybody else may change
+    /// it, so that the store hears of changes in their order, and of none after it was deleted.
+    pub fn keep(&self, store: &dyn Store, change: impl FnOnce(&mut Status)) -> Completion<()> {
+        let mut status = self.status();
+        change(&mut status);
+        let stored = StoredWebhook::new(&self.settings, self.created_at, status.disabled.clone());
+        store.keep_facts(vec![FactChange {
             key: format!("{FACT_PREFIX}{}", self.id),
-            value: Some(stored.to_json()),
-        }
+            value: (!status.is_deleted).then(|| stored.to_json()),
+        }])
     }
 
     pub(in crate::actors) fn set_addr(&self, addr: Addr<WebhookActor>) {

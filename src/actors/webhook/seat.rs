@@ -94,7 +94,7 @@ impl WebhookActor {
     /// How many calls may be under way for the seat when it has `calls`; others may be left from a former one.
     fn free_calls(&self, calls: u64) -> u64 {
         let concurrency = u64::from(self.webhook.settings.concurrency);
-        let strays = self.calls - calls;
+        let strays = self.calls.saturating_sub(calls);
         self.health.calls_max(concurrency).saturating_sub(strays)
     }
 

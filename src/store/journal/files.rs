@@ -13,6 +13,7 @@ use super::{
     disk::{Disk, io_error, numbered_files, sync_directory},
     format::FILE_HEADER_BYTES,
     partition::NO_SEGMENTS,
+    rewriting,
     segment::{Segment, SegmentEnd},
 };
 use crate::store::{Hook, PartitionKey, StoreError, TopicId};
@@ -28,6 +29,8 @@ pub struct Files {
     pub options: JournalOptions,
     /// Bytes of all partitions that are committed and not in segments yet.
     pub unlaid_bytes: AtomicU64,
+    /// Bytes that expired in the journal's present file, about.
+    pub expired_bytes: AtomicU64,
     /// Called when everybody was told what a flush came to.
     told: OnceLock<Hook>,
     root: PathBuf,
@@ -48,6 +51,7 @@ impl Files {
             disk,
             options,
             unlaid_bytes: AtomicU64::new(0),
+            expired_bytes: AtomicU64::new(0),
             told: OnceLock::new(),
             root: root.to_path_buf(),
             open: Mutex::default(),
@@ -118,6 +122,11 @@ impl Files {
     pub fn load_segments(&self, key: PartitionKey) -> Result<(Vec<Arc<Segment>>, SegmentEnd), StoreError> {
         let directory = self.partition_directory(key);
         let failed = |error| io_error("list", &directory, &error);
+        // A crash was faster than these.
+        for base in numbered_files(&directory, rewriting::EXTENSION).map_err(failed)? {
+            let unfinished = directory.join(format!("{base:020}.{}", rewriting::EXTENSION));
+            fs::remove_file(&unfinished).map_err(|error| io_error("remove", &unfinished, &error))?;
+        }
         let mut segments = Vec::new();
         for base in numbered_files(&directory, "segment").map_err(failed)? {
             let segment = Segment::existing(&directory, key, Offset(base), 0);

@@ -122,6 +122,15 @@ impl FileHeader {
         }
         Err(error)
     }
+
+    /// The version of a file, from whichever copy of its header is whole.
+    #[must_use]
+    pub fn version(bytes: &[u8]) -> Option<u32> {
+        let mut copies = bytes.chunks_exact(FILE_HEADER_COPY_BYTES).take(2);
+        copies
+            .find(|copy| u32_at(copy, 12) == file_header_crc(copy))
+            .map(|copy| u32_at(copy, 8))
+    }
 }
 
 fn file_header_crc(copy: &[u8]) -> u32 {
@@ -139,6 +148,8 @@ pub enum EntryKind {
     Cut,
     /// `count` offsets from `base_offset` on were hurt before they came here.
     Hurt,
+    /// The records of `count` offsets from `base_offset` on had expired before they came here.
+    Expired,
 }
 
 /// Which entry of a set one is. The entries of a set stand one after another in one file.
@@ -185,6 +196,7 @@ impl EntryKind {
             Self::Part(part) => RECORDS | part.code(),
             Self::Cut => 2,
             Self::Hurt => 3,
+            Self::Expired => 4,
         }
     }
 
@@ -193,6 +205,7 @@ impl EntryKind {
             RECORDS => Some(Self::Records),
             2 => Some(Self::Cut),
             3 => Some(Self::Hurt),
+            4 => Some(Self::Expired),
             _ if code & ((1 << CODE_BITS) - 1) == RECORDS => Part::from_code(code).map(Self::Part),
             _ => None,
         }

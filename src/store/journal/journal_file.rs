@@ -27,22 +27,32 @@ const SPARES_MAX: usize = 2;
 
 static ZEROS: [u8; FILL_BYTES] = [0; FILL_BYTES];
 
-/// Numbers of former journal files that wait to be used again.
+/// After so many rounds of retention, about a minute, a spare file that nobody needed gives its space back.
+const SPARE_ROUNDS_MAX: u32 = 12;
+
+/// Former journal files that wait to be used again.
 #[derive(Default)]
-pub struct Spares(Mutex<Vec<u64>>);
+pub struct Spares(Mutex<Vec<Spare>>);
+
+struct Spare {
+    number: u64,
+    /// Rounds of retention since it was put aside.
+    rounds: u32,
+}
 
 impl Spares {
     /// The spare files that are there.
     pub fn new(numbers: Vec<u64>) -> Self {
-        Self(Mutex::new(numbers))
+        let spare = |number| Spare { number, rounds: 0 };
+        Self(Mutex::new(numbers.into_iter().map(spare).collect()))
     }
 
-    fn numbers(&self) -> MutexGuard<'_, Vec<u64>> {
+    fn spares(&self) -> MutexGuard<'_, Vec<Spare>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self) -> Option<u64> {
-        self.numbers().pop()
+        self.spares().pop().map(|spare| spare.number)
     }
 
     /// Puts a journal file that is laid down aside, or removes it if there are enough.
@@ -52,11 +62,11 @@ impl Spares {
     pub fn retire(&self, files: &Files, number: u64) -> Result<(), StoreError> {
         let path = files.journal_path(number);
         let failed = |error: &io::Error| io_error("retire", &path, error);
-        let mut numbers = self.numbers();
-        let is_of_use = numbers.len() < SPARES_MAX
+        let mut spares = self.spares();
+        let is_of_use = spares.len() < SPARES_MAX
             && fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= 2 * files.options.journal_bytes);
         let retired = if is_of_use {
-            numbers.push(number);
+            spares.push(Spare { number, rounds: 0 });
             fs::rename(&path, files.spare_path(number))
         } else {
             fs::remove_file(&path)
@@ -69,11 +79,26 @@ impl Spares {
 
     /// Removes all spare files.
     pub fn remove_all(&self, files: &Files) {
-        for number in self.numbers().drain(..) {
-            if let Err(error) = fs::remove_file(files.spare_path(number)) {
-                log::warn!("a spare journal file stays: {error}");
-            }
+        for spare in self.spares().drain(..) {
+            remove(files, &spare);
         }
+    }
+
+    /// Another round of retention: removes those that nobody needed for long.
+    pub fn age(&self, files: &Files) {
+        let mut spares = self.spares();
+        for spare in spares.iter_mut() {
+            spare.rounds += 1;
+        }
+        for spare in spares.extract_if(.., |spare| spare.rounds > SPARE_ROUNDS_MAX) {
+            remove(files, &spare);
+        }
+    }
+}
+
+fn remove(files: &Files, spare: &Spare) {
+    if let Err(error) = fs::remove_file(files.spare_path(spare.number)) {
+        log::warn!("a spare journal file stays: {error}");
     }
 }
 

@@ -185,6 +185,7 @@ impl Layer {
         match command {
             Command::Lay(sealed) => self.sealed.push(sealed),
             Command::Retain(now, partitions) => {
+                self.spares.age(&self.files);
                 if retention::retain(&self.files, now, &partitions) == retention::Unlaid::MayGo {
                     // A writer that is finished lays everything down anyway.
                     let _ = self.writer.push(Request::Rotate);
@@ -276,7 +277,7 @@ impl Layer {
                 .sync_all(root)
                 .map_err(|error| io_error("flush the file system of", root, &error));
         }
-        written.iter().try_for_each(|laid| laid.flush(&self.files))
+        written.iter().try_for_each(Laid::flush)
     }
 
     fn evict(&mut self) {

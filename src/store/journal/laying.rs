@@ -9,37 +9,13 @@ use callboard_core::record::Batch;
 use callboard_protocol::{Offset, Timestamp};
 
 use super::{
-    disk::{DiskFile, io_error, write_all_at},
+    appender::{Appender, Written},
+    disk::io_error,
     files::Files,
-    format::{EntryHeader, EntryKind},
-    index::Index,
     partition::Partition,
-    segment::{OpenSegment, Segment},
+    segment::Segment,
 };
-use crate::store::{
-    Retention, StoreError,
-    tail::{expires_at, is_hurt},
-};
-
-/// Entries are written in parts of about this size.
-const CHUNK_BYTES: usize = 1 << 20;
-/// No segment is planned smaller than this, however little is to be kept.
-const SEGMENT_BYTES_MIN: u64 = 4096;
-/// Retention removes whole segments, so this many make up what is to be kept.
-const SEGMENTS_PER_RETENTION: u64 = 4;
-/// Segments of a partition that is cut behind an offset are no larger, so that what it must keep is
-/// small beside what it may lose.
-const CUT_SEGMENT_BYTES_MAX: u64 = 4 << 20;
-
-/// A segment that entries are added to.
-struct Appender {
-    segment: Arc<Segment>,
-    open: OpenSegment,
-    index: Index,
-    /// Where the next entry goes, counting what is in the buffer.
-    position: u64,
-    buffer: Vec<u8>,
-}
+use crate::store::{StoreError, tail::body};
 
 /// What was written of a partition and waits to be flushed and published.
 pub struct Laid {
@@ -51,97 +27,6 @@ pub struct Laid {
     created: Vec<Written>,
     /// Every segment that was made, finished or not.
     started: Vec<Arc<Segment>>,
-}
-
-struct Written {
-    segment: Arc<Segment>,
-    /// `None` once it is left to the flush of the whole file system.
-    file: Option<Arc<dyn DiskFile>>,
-    index: Arc<Index>,
-    length: u64,
-}
-
-impl Appender {
-    fn new(files: &Files, segment: Arc<Segment>) -> Result<Self, StoreError> {
-        files.touch(&segment);
-        let disk = files.disk.as_ref();
-        let open = segment.open(disk)?;
-        let index = segment.index(disk)?.as_ref().clone();
-        Ok(Self {
-            position: segment.length(),
-            segment,
-            open,
-            index,
-            buffer: Vec::new(),
-        })
-    }
-
-    fn add(&mut self, partition: &Partition, batch: &Batch) -> Result<(), StoreError> {
-        let header = EntryHeader {
-            id: self.open.id,
-            sequence: self.index.next_sequence,
-            key: partition.key,
-            kind: if is_hurt(batch) {
-                EntryKind::Hurt
-            } else {
-                EntryKind::Records
-            },
-            base_offset: batch.base_offset,
-            timestamp: batch.timestamp,
-            count: batch.count,
-            body_bytes: batch.records.len() as u32,
-        };
-        header.encode_entry(&batch.records, &mut self.buffer);
-        self.index.note(&header, self.position, expires_at(batch));
-        self.position += header.entry_bytes() as u64;
-        if self.buffer.len() >= CHUNK_BYTES {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), StoreError> {
-        let start = self.position - self.buffer.len() as u64;
-        write_all_at(self.open.file.as_ref(), &self.buffer, start)
-            .map_err(|error| io_error("write", self.segment.path(), &error))?;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn is_full_for(&self, batch: &Batch, retention: Retention, segment_bytes: u64) -> bool {
-        if self.position <= super::format::FILE_HEADER_BYTES as u64 {
-            return false;
-        }
-        let wanted = retention
-            .bytes
-            .map_or(segment_bytes, |bytes| bytes / SEGMENTS_PER_RETENTION);
-        let limit = wanted
-            .min(segment_bytes)
-            .min(retention.before.map_or(u64::MAX, |_| CUT_SEGMENT_BYTES_MAX))
-            .max(SEGMENT_BYTES_MIN.min(segment_bytes));
-        let age = self
-            .index
-            .first_timestamp()
-            .map_or(0, |first| batch.timestamp.since(first));
-        self.position + batch.records.len() as u64 > limit
-            || retention
-                .age_ms
-                .is_some_and(|age_ms| age > age_ms / SEGMENTS_PER_RETENTION)
-            || self
-                .index
-                .expires_at()
-                .is_some_and(|expiry| expiry <= batch.timestamp)
-    }
-
-    fn finish(mut self) -> Result<Written, StoreError> {
-        self.write()?;
-        Ok(Written {
-            segment: self.segment,
-            file: Some(self.open.file),
-            index: Arc::new(self.index),
-            length: self.position,
-        })
-    }
 }
 
 impl Laid {
@@ -157,7 +42,7 @@ impl Laid {
         let mut laid = Self {
             partition: partition.clone(),
             next_offset: last.next_offset(),
-            bytes: batches.iter().map(|batch| batch.records.len() as u64).sum(),
+            bytes: batches.iter().map(|batch| body(batch).len() as u64).sum(),
             extended: None,
             created: Vec::new(),
             started: Vec::new(),
@@ -196,15 +81,17 @@ impl Laid {
         let existing = partition.segments().last().cloned();
         let mut is_existing = existing.is_some();
         let segment = existing.map_or_else(|| self.create(files, first), Ok)?;
+        files.touch(&segment);
         let mut appender = Appender::new(files, segment)?;
         for batch in batches {
             if appender.is_full_for(batch, retention, files.options.segment_bytes) {
                 let next = self.create(files, batch)?;
                 self.add(appender.finish()?, is_existing);
                 is_existing = false;
+                files.touch(&next);
                 appender = Appender::new(files, next)?;
             }
-            appender.add(&partition, batch)?;
+            appender.add(partition.key, batch)?;
         }
         self.add(appender.finish()?, is_existing);
         Ok(())
@@ -231,15 +118,15 @@ impl Laid {
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn flush(&self, files: &Files) -> Result<(), StoreError> {
+    pub fn flush(&self) -> Result<(), StoreError> {
         for written in self.extended.iter().chain(&self.created) {
             if let Some(file) = &written.file {
                 file.sync_data()
                     .map_err(|error| io_error("flush", written.segment.path(), &error))?;
             }
         }
-        if !self.created.is_empty() {
-            files.sync_partition_directory(self.partition.key)?;
+        if !self.created.is_empty() || self.partition.has_unsure_names() {
+            self.partition.sync_names()?;
         }
         Ok(())
     }

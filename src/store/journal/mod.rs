@@ -11,6 +11,7 @@
 //! [`segment`]. [`reader`] and [`salvage`] find what is whole in files, [`recovery`] puts a journal that
 //! was left back into memory tails, [`disk`] is the seam at which tests make the disk fail.
 
+mod appender;
 mod catalogue;
 pub(in crate::store) mod disk;
 pub(in crate::store) mod files;
@@ -25,6 +26,7 @@ mod queue;
 pub mod reader;
 pub(in crate::store) mod recovery;
 mod retention;
+mod rewriting;
 pub(in crate::store) mod salvage;
 pub(in crate::store) mod segment;
 mod writer;

@@ -5,7 +5,8 @@
 //! above it is in the tail; the tail may also keep laid batches to be read without a disk.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,13 +17,15 @@ use callboard_core::record::Batch;
 use callboard_protocol::{Offset, Timestamp};
 
 use super::{
+    disk::io_error,
     files::Files,
     segment::{Segment, SegmentEnd},
     writer::Slot,
 };
 use crate::store::{
     Gap, GapReason, Log, Page, PartitionKey, Retention, StoreError,
-    tail::{Tail, page_of, push_hurt},
+    expiry::{Expiries, Looked},
+    tail::{Tail, body, page_of, push_hurt, starting_at},
 };
 
 /// How often a read is tried again when retention removes the segment under it.
@@ -36,11 +39,18 @@ pub struct Partition {
     tail: RwLock<Tail>,
     segments: RwLock<Vec<Arc<Segment>>>,
     first_offset: AtomicU64,
+    /// What lies before the first offset and before this was removed by retention; the rest had expired.
+    retained_offset: AtomicU64,
     laid_offset: AtomicU64,
     next_offset: AtomicU64,
     unlaid_bytes: AtomicU64,
     last_timestamp: AtomicU64,
     retention: Mutex<Retention>,
+    expiries: Mutex<Expiries>,
+    /// Counts the segments that were replaced, so that who reads notices.
+    rewrites: AtomicU64,
+    /// A file was renamed, and it is not certain that this is on the device.
+    has_unsure_names: AtomicBool,
     incarnation: AtomicU64,
     is_closed: AtomicBool,
     /// The writer thread's own.
@@ -63,11 +73,16 @@ impl Partition {
             tail: RwLock::new(Tail::new(end.next_offset)),
             segments: RwLock::new(segments),
             first_offset: AtomicU64::new(first.0),
+            // Nobody knows any more.
+            retained_offset: AtomicU64::new(first.0),
             laid_offset: AtomicU64::new(end.next_offset.0),
             next_offset: AtomicU64::new(end.next_offset.0),
             unlaid_bytes: AtomicU64::new(0),
             last_timestamp: AtomicU64::new(end.last_timestamp.0),
             retention: Mutex::default(),
+            expiries: Mutex::default(),
+            rewrites: AtomicU64::new(0),
+            has_unsure_names: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             slot: Mutex::default(),
@@ -107,7 +122,7 @@ impl Partition {
         filled.extend(
             batches
                 .iter()
-                .filter_map(|batch| batch.starting_at(end.max(first))),
+                .filter_map(|batch| starting_at(batch, end.max(first))),
         );
         for batch in filled {
             self.commit(&Arc::new(batch));
@@ -164,7 +179,7 @@ impl Partition {
     }
 
     fn account(&self, batch: &Batch) {
-        let bytes = batch.records.len() as u64;
+        let bytes = body(batch).len() as u64;
         self.unlaid_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.files.unlaid_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.last_timestamp.store(batch.timestamp.0, Ordering::Release);
@@ -190,6 +205,29 @@ impl Partition {
         self.tail().since(self.laid_offset()).cloned().collect()
     }
 
+    /// Forgets the records in memory that have expired at `now`; returns how many bytes of them are in no
+    /// segment. Called by the thread that lays down.
+    pub fn expire(&self, now: Timestamp) -> u64 {
+        let ids_ms = self.retention().ids_ms;
+        let due = {
+            let mut expiries = self.expiries.lock().unwrap_or_else(PoisonError::into_inner);
+            while expiries.look(&self.tail(), ids_ms) == Looked::AtSome {}
+            expiries.take_due(&self.tail(), now, ids_ms)
+        };
+        if due.is_empty() {
+            return 0;
+        }
+        let laid = self.laid_offset();
+        let (in_segments, unlaid) = due.split_at(due.partition_point(|base| *base < laid));
+        let mut tail = self.tail_mut();
+        tail.expire(in_segments, laid);
+        let freed = tail.expire(unlaid, laid);
+        drop(tail);
+        self.unlaid_bytes.fetch_sub(freed, Ordering::Relaxed);
+        self.files.unlaid_bytes.fetch_sub(freed, Ordering::Relaxed);
+        freed
+    }
+
     /// The oldest batch that is not in a segment yet.
     pub fn first_unlaid(&self) -> Option<Arc<Batch>> {
         self.tail().since(self.laid_offset()).next().cloned()
@@ -208,14 +246,60 @@ impl Partition {
         let mut freed = 0;
         let mut tail = self.tail_mut();
         while tail.front().is_some_and(|batch| batch.next_offset() <= next) {
-            freed += tail.pop().map_or(0, |batch| batch.records.len() as u64);
+            freed += tail.pop().map_or(0, |batch| body(&batch).len() as u64);
         }
         freed
     }
 
-    /// Raises the first offset after retention removed what lies below.
-    pub fn set_first_offset(&self, first: Offset) {
+    /// Raises the first offset when what lies below is removed, and what of it had not expired before that.
+    pub fn set_first_offset(&self, first: Offset, retained: Offset) {
+        self.retained_offset.fetch_max(retained.0, Ordering::AcqRel);
         self.first_offset.fetch_max(first.0, Ordering::AcqRel);
+    }
+
+    /// Puts `new` in the place of the segment `old`, whose file is replaced by the one at `from`. Who reads the old one
+    /// meanwhile reads again.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; then nothing has changed.
+    pub fn replace_segment(
+        &self,
+        old: &Arc<Segment>,
+        new: Arc<Segment>,
+        from: &Path,
+    ) -> Result<(), StoreError> {
+        let mut segments = self.segments_mut();
+        let Some(place) = segments.iter().position(|segment| Arc::ptr_eq(segment, old)) else {
+            return Err(StoreError::Closed);
+        };
+        old.set_replaced(true);
+        self.rewrites.fetch_add(1, Ordering::AcqRel);
+        self.has_unsure_names.store(true, Ordering::Release);
+        if let Err(error) = fs::rename(from, new.path()) {
+            old.set_replaced(false);
+            return Err(io_error("replace", new.path(), &error));
+        }
+        segments[place] = new;
+        Ok(())
+    }
+
+    /// Makes the names of the partition's files durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn sync_names(&self) -> Result<(), StoreError> {
+        self.files.sync_partition_directory(self.key)?;
+        self.has_unsure_names.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a renamed file may still have its old name on the device.
+    pub fn has_unsure_names(&self) -> bool {
+        self.has_unsure_names.load(Ordering::Acquire)
+    }
+
+    fn rewrites(&self) -> u64 {
+        self.rewrites.load(Ordering::Acquire)
     }
 
     /// What is to be kept.
@@ -315,12 +399,16 @@ impl Partition {
         }
     }
 
-    fn retention_gap(&self, from: Offset) -> Option<Gap> {
+    fn removed_gap(&self, from: Offset) -> Option<Gap> {
         let next = self.first_offset();
-        (from < next).then_some(Gap {
+        (from < next).then(|| Gap {
             from,
             next,
-            reason: GapReason::Retention,
+            reason: if from.0 < self.retained_offset.load(Ordering::Acquire) {
+                GapReason::Retention
+            } else {
+                GapReason::Expired
+            },
         })
     }
 }
@@ -352,7 +440,7 @@ impl Log for Partition {
     }
 
     fn read_cached(&self, from: Offset, bytes_max: usize) -> Option<Page> {
-        let gap = self.retention_gap(from);
+        let gap = self.removed_gap(from);
         let mut page = self.read_tail(gap.map_or(from, |gap| gap.next), bytes_max)?;
         if page.gap.is_none() || gap.is_none() {
             page.gap = gap.or(page.gap);
@@ -374,7 +462,7 @@ impl Log for Partition {
             if let Some(page) = self.read_cached(from, bytes_max) {
                 return Ok(page);
             }
-            if let Some(gap) = self.retention_gap(from) {
+            if let Some(gap) = self.removed_gap(from) {
                 return Ok(Page {
                     gap: Some(gap),
                     batches: Vec::new(),
@@ -382,24 +470,29 @@ impl Log for Partition {
                 });
             }
             attempts += 1;
-            match self.read_segments(from, bytes_max) {
-                Err(error) if attempts >= READ_ATTEMPTS_MAX || self.retention_gap(from).is_none() => {
+            let rewrites = self.rewrites();
+            let read = self.read_segments(from, bytes_max);
+            let is_same = rewrites == self.rewrites();
+            match read {
+                Ok(page) if is_same => return Ok(page),
+                Err(error)
+                    if attempts >= READ_ATTEMPTS_MAX || (is_same && self.removed_gap(from).is_none()) =>
+                {
                     return Err(error);
                 }
-                // Retention took the segment while it was being read.
-                Err(_) => {}
-                Ok(page) => return Ok(page),
+                // The segment was removed or replaced while it was being read.
+                Ok(_) | Err(_) => {}
             }
         }
     }
 
     fn offset_at(&self, time: Timestamp) -> Result<Offset, StoreError> {
         loop {
-            let laid = self.laid_offset();
-            let offset = self.find_time(time)?;
+            let before = (self.laid_offset(), self.rewrites());
+            let found = self.find_time(time);
             // What was in neither place because it was being moved is looked for again.
-            if laid == self.laid_offset() {
-                return Ok(offset.max(self.first_offset()));
+            if before == (self.laid_offset(), self.rewrites()) {
+                return Ok(found?.max(self.first_offset()));
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Which segments may go: by age, by size, because everything in them has expired, and because nobody
 //! needs them any more.
 //!
-//! Runs on the thread that lays down, so that no segment goes while it is being written. Removes only
-//! from the front of a partition, and always whole segments.
+//! Runs on the thread that lays down, so that no segment goes while it is being written. Removes whole segments from
+//! the front of a partition; what has expired elsewhere is forgotten in memory, and on disk where a segment is mostly
+//! that ([`rewriting`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use callboard_protocol::{Offset, Timestamp};
 
@@ -12,10 +13,13 @@ use super::{
     files::Files,
     laying::create_empty,
     partition::Partition,
+    rewriting::{self, Wasteful},
     segment::{Segment, SummaryCost},
 };
-use crate::store::{Log as _, Retention, StoreError, tail::expires_at};
+use crate::store::{Log as _, Retention, StoreError};
 
+/// When so many bytes of the journal's file have expired, it is laid down without them. It is less if files are small.
+const EXPIRED_BYTES_MAX: u64 = 1 << 20;
 /// So many segments that nothing is known of are scanned each time; the others wait for the next time.
 const SCANS_MAX: usize = 4;
 /// So many index files are read each time.
@@ -55,13 +59,26 @@ pub fn retain(files: &Files, now: Timestamp, partitions: &[Arc<Partition>]) -> U
         indexes: INDEXES_MAX,
     };
     let mut unlaid = Unlaid::Stays;
+    let mut wasteful = Vec::new();
     for partition in partitions.iter().filter(|partition| !partition.is_closed()) {
-        if let Err(error) = retain_one(files, partition, now, &mut budget) {
+        let expired = partition.expire(now);
+        files.expired_bytes.fetch_add(expired, Ordering::Relaxed);
+        let done = retain_one(files, partition, now, &mut budget)
+            .and_then(|()| find_wasteful(files, partition, now, &mut budget, &mut wasteful));
+        if let Err(error) = done {
             log::warn!("retention is tried again later: {error}");
         }
         if has_unlaid_to_go(partition, now) {
             unlaid = Unlaid::MayGo;
         }
+    }
+    rewriting::rewrite_worst(files, wasteful, now);
+    let expired_max = EXPIRED_BYTES_MAX.min(files.options.journal_bytes / 4);
+    if files.expired_bytes.load(Ordering::Relaxed) >= expired_max {
+        unlaid = Unlaid::MayGo;
+    }
+    if unlaid == Unlaid::MayGo {
+        files.expired_bytes.store(0, Ordering::Relaxed);
     }
     unlaid
 }
@@ -74,7 +91,46 @@ fn has_unlaid_to_go(partition: &Partition, now: Timestamp) -> bool {
     let Retention { age_ms, bytes, .. } = partition.retention();
     age_ms.is_some_and(|age_ms| now.since(oldest.timestamp) > age_ms)
         || bytes.is_some_and(|bytes| partition.unlaid_bytes() > bytes)
-        || expires_at(&oldest).is_some_and(|expiry| expiry <= now)
+}
+
+fn find_wasteful(
+    files: &Files,
+    partition: &Arc<Partition>,
+    now: Timestamp,
+    budget: &mut Budget,
+    found: &mut Vec<Wasteful>,
+) -> Result<(), StoreError> {
+    let ids_ms = partition.retention().ids_ms;
+    let segments = partition.segments().clone();
+    for (place, segment) in segments.iter().enumerate() {
+        if segment.is_empty() || !budget.allows(segment) {
+            continue;
+        }
+        if !segment.has_summary() {
+            files.touch(segment);
+        }
+        let expired_bytes = segment.summary(files.disk.as_ref())?.expired_bytes(now, ids_ms);
+        if rewriting::is_worth_it(expired_bytes, segment.length()) {
+            let following = segments.get(place + 1);
+            found.push(Wasteful {
+                partition: partition.clone(),
+                segment: segment.clone(),
+                end: following.map_or(partition.laid_offset(), |following| following.base_offset()),
+                expired_bytes,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// It goes because everything in it has expired.
+    Expired,
+    /// It goes although something in it had not expired.
+    Removed,
 }
 
 fn retain_one(
@@ -87,12 +143,20 @@ fn retain_one(
     let retention = partition.retention();
     let mut bytes = partition.bytes();
     let mut removed = 0;
+    let mut retained = Offset::ZERO;
     for (index, segment) in segments.iter().enumerate() {
         let following = segments.get(index + 1);
         let end = following.map_or(partition.laid_offset(), |following| following.base_offset());
         let is_unneeded = retention.before.is_some_and(|before| end <= before);
-        if segment.is_empty() || !(is_unneeded || may_go(files, segment, (retention, bytes), now, budget)?) {
-            break;
+        let fate = match is_unneeded {
+            _ if segment.is_empty() => Fate::Stays,
+            true => Fate::Removed,
+            false => fate(files, segment, (retention, bytes), now, budget)?,
+        };
+        match fate {
+            Fate::Stays => break,
+            Fate::Expired => {}
+            Fate::Removed => retained = end,
         }
         bytes -= segment.length();
         removed += 1;
@@ -105,7 +169,7 @@ fn retain_one(
         kept.push(create_empty(files, partition, partition.last_timestamp())?);
     }
     let first = kept.first().map_or(Offset::ZERO, |segment| segment.base_offset());
-    partition.set_first_offset(first);
+    partition.set_first_offset(first, retained);
     *partition.segments_mut() = kept;
     partition.evict(first);
     for segment in &segments[..removed] {
@@ -115,24 +179,31 @@ fn retain_one(
     Ok(())
 }
 
-fn may_go(
+fn fate(
     files: &Files,
     segment: &Arc<Segment>,
     (retention, bytes): (Retention, u64),
     now: Timestamp,
     budget: &mut Budget,
-) -> Result<bool, StoreError> {
+) -> Result<Fate, StoreError> {
     if retention
         .bytes
         .is_some_and(|bytes_max| bytes - segment.length() >= bytes_max)
     {
-        return Ok(true);
+        return Ok(Fate::Removed);
     }
     if !budget.allows(segment) {
-        return Ok(false);
+        return Ok(Fate::Stays);
     }
     files.touch(segment);
     let summary = segment.summary(files.disk.as_ref())?;
     let is_old = |age_ms| now.since(summary.last_timestamp) > age_ms;
-    Ok(retention.age_ms.is_some_and(is_old) || summary.expires_at.is_some_and(|expiry| expiry <= now))
+    if summary.has_expired(now, retention.ids_ms) {
+        return Ok(Fate::Expired);
+    }
+    Ok(if retention.age_ms.is_some_and(is_old) {
+        Fate::Removed
+    } else {
+        Fate::Stays
+    })
 }

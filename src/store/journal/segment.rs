@@ -21,11 +21,14 @@ use callboard_protocol::{Offset, Timestamp};
 pub use self::read::batches_of;
 use super::{
     disk::{Disk, DiskFile, OpenMode, io_error, read_up_to, write_all_at},
-    format::{FILE_HEADER_BYTES, FileHeader, FileHeaderError, FileKind},
-    index::Index,
+    format::{
+        EntryKind, FILE_HEADER_BYTES, FORMAT_VERSION, FORMAT_VERSION_MIN, FileHeader, FileHeaderError,
+        FileKind,
+    },
+    index::{Index, Summary},
     reader::{Found, scan_entries, scan_file},
 };
-use crate::store::{PartitionKey, StoreError, tail::expires_at};
+use crate::store::{PartitionKey, StoreError, expiry::Expiry};
 
 /// A segment of a partition.
 pub struct Segment {
@@ -36,18 +39,11 @@ pub struct Segment {
     length: AtomicU64,
     is_sealed: AtomicBool,
     has_new_entries: AtomicBool,
-    /// Of a sealed segment: its newest timestamp, and when its last record expires.
-    summary: OnceLock<Summary>,
+    /// Its file has another one's name now.
+    is_replaced: AtomicBool,
+    /// Of a sealed segment.
+    summary: OnceLock<Arc<Summary>>,
     state: Mutex<State>,
-}
-
-/// What retention asks of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// The newest record's.
-    pub last_timestamp: Timestamp,
-    /// When the last record expires; `None` if one never does.
-    pub expires_at: Option<Timestamp>,
 }
 
 /// What is in memory of a segment; all of it can be read again.
@@ -79,6 +75,8 @@ pub struct OpenSegment {
     pub id: u64,
     /// No record in it is older.
     pub timestamp: Timestamp,
+    /// The version of its format.
+    pub version: u32,
 }
 
 /// Where a segment ends.
@@ -100,6 +98,7 @@ impl Segment {
             length: AtomicU64::new(length),
             is_sealed: AtomicBool::new(false),
             has_new_entries: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
             summary: OnceLock::new(),
             state: Mutex::default(),
         }
@@ -113,33 +112,52 @@ impl Segment {
         disk: &dyn Disk,
         directory: &Path,
         key: PartitionKey,
-        (base_offset, timestamp): (Offset, Timestamp),
+        start: (Offset, Timestamp),
     ) -> Result<Self, StoreError> {
-        let segment = Self::existing(directory, key, base_offset, FILE_HEADER_BYTES as u64);
+        let segment = Self::existing(directory, key, start.0, FILE_HEADER_BYTES as u64);
+        let path = segment.path.clone();
+        segment.create_file(disk, &path, start.1)?;
+        Ok(segment)
+    }
+
+    /// The same for a segment that will take the place of this one; its file is at `path` until then.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn create_successor(&self, disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        let timestamp = self.open(disk)?.timestamp;
+        let directory = self.path.parent().unwrap_or(Path::new(""));
+        let segment = Self::existing(directory, self.key, self.base_offset, FILE_HEADER_BYTES as u64);
+        segment.create_file(disk, path, timestamp)?;
+        let is_sealed = self.is_sealed.load(Ordering::Acquire);
+        segment.is_sealed.store(is_sealed, Ordering::Release);
+        Ok(segment)
+    }
+
+    fn create_file(&self, disk: &dyn Disk, path: &Path, timestamp: Timestamp) -> Result<(), StoreError> {
         let header = FileHeader {
             kind: FileKind::Segment,
             id: super::random_id(),
-            number: base_offset.0,
+            number: self.base_offset.0,
             first_sequence: 0,
-            key,
+            key: self.key,
             timestamp,
         };
-        let failed = |error: &io::Error| io_error("create", &segment.path, error);
+        let failed = |error: &io::Error| io_error("create", path, error);
         // An index left by a former segment of this name names another id, so it is never believed.
         let file = disk
-            .open(&segment.path, OpenMode::Create)
+            .open(path, OpenMode::Create)
             .map_err(|error| failed(&error))?;
         write_all_at(file.as_ref(), &header.encode(), 0).map_err(|error| failed(&error))?;
-        {
-            let mut state = segment.state();
-            state.index = Some(Arc::new(Index::new(base_offset)));
-            state.open = Some(OpenSegment {
-                file: file.into(),
-                id: header.id,
-                timestamp,
-            });
-        }
-        Ok(segment)
+        let mut state = self.state();
+        state.index = Some(Arc::new(Index::new(self.base_offset)));
+        state.open = Some(OpenSegment {
+            file: file.into(),
+            id: header.id,
+            timestamp,
+            version: FORMAT_VERSION,
+        });
+        Ok(())
     }
 
     /// The first offset that can be in it.
@@ -170,6 +188,11 @@ impl Segment {
     /// Says that entries will be added again.
     pub fn unseal(&self) {
         self.is_sealed.store(false, Ordering::Release);
+    }
+
+    /// Says whether another segment has this one's name, so that its file can not be opened any more.
+    pub fn set_replaced(&self, is_replaced: bool) {
+        self.is_replaced.store(is_replaced, Ordering::Release);
     }
 
     /// Whether the file was left by a crash before its header was there.
@@ -217,10 +240,14 @@ impl Segment {
     /// The open file.
     ///
     /// # Errors
-    /// [`StoreError::Io`], also when the file's header is lost, and [`StoreError::Version`].
+    /// [`StoreError::Io`], also when the file's header is lost, [`StoreError::Version`], and
+    /// [`StoreError::Closed`] if it was replaced.
     pub fn open(&self, disk: &dyn Disk) -> Result<OpenSegment, StoreError> {
         if let Some(open) = &self.state().open {
             return Ok(open.clone());
+        }
+        if self.is_replaced.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
         }
         let file = disk
             .open(&self.path, OpenMode::Write)
@@ -233,7 +260,7 @@ impl Segment {
                 return Err(StoreError::Version {
                     path: self.path.clone(),
                     found,
-                    expected: super::format::FORMAT_VERSION,
+                    expected: FORMAT_VERSION,
                 });
             }
             Err(FileHeaderError::Hurt) => {
@@ -249,6 +276,7 @@ impl Segment {
             file: file.into(),
             id,
             timestamp,
+            version: FileHeader::version(&head).unwrap_or(FORMAT_VERSION_MIN),
         };
         self.state().open = Some(open.clone());
         Ok(open)
@@ -279,10 +307,13 @@ impl Segment {
             let bytes = Bytes::from(self.bytes(open.file.as_ref(), start)?);
             let entries = scan_entries(&bytes, open.id, index.next_sequence, 0);
             index.note_found(&entries, start, |found| {
+                if found.header.kind == EntryKind::Expired {
+                    return Some(Expiry::PAST);
+                }
                 let batch = batches_of(found, &bytes).into_iter().next();
                 batch
                     .filter(|_| found.is_whole())
-                    .and_then(|batch| expires_at(&batch))
+                    .and_then(|batch| Expiry::of(&batch))
             });
         }
         // Meanwhile entries may have been added, and the index that says so must not be replaced.
@@ -300,21 +331,22 @@ impl Segment {
         }
     }
 
+    /// Whether the summary is in memory.
+    pub fn has_summary(&self) -> bool {
+        self.summary.get().is_some()
+    }
+
     /// What retention asks.
     ///
     /// # Errors
     /// [`StoreError::Io`].
-    pub fn summary(&self, disk: &dyn Disk) -> Result<Summary, StoreError> {
+    pub fn summary(&self, disk: &dyn Disk) -> Result<Arc<Summary>, StoreError> {
         if let Some(summary) = self.summary.get() {
-            return Ok(*summary);
+            return Ok(summary.clone());
         }
-        let index = self.index(disk)?;
-        let summary = Summary {
-            last_timestamp: index.last_timestamp,
-            expires_at: index.expires_at(),
-        };
+        let summary = Arc::new(self.index(disk)?.summary.clone());
         if self.is_sealed.load(Ordering::Acquire) {
-            return Ok(*self.summary.get_or_init(|| summary));
+            return Ok(self.summary.get_or_init(|| summary).clone());
         }
         Ok(summary)
     }

@@ -12,7 +12,7 @@ use crate::store::{
 };
 
 /// Runs a test with a partition of each engine.
-fn on_each(test: impl Fn(&Arc<dyn Store>, PartitionKey)) {
+pub fn on_each(test: impl Fn(&Arc<dyn Store>, PartitionKey)) {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     test(&memory, key(create(memory.as_ref(), "t"), 0));
     let directory = tempfile::tempdir().unwrap();

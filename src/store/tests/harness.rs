@@ -189,12 +189,13 @@ impl Owner {
 }
 
 /// Waits until `condition` holds; each look asks the store for retention, which has nothing to announce.
-pub fn wait_for(store: &dyn Store, now: u64, condition: impl Fn() -> bool) {
+pub fn wait_for(store: &dyn Store, now: u64, mut condition: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "it does not come");
         store.retain(Timestamp(now));
-        std::thread::yield_now();
+        // Asked without a pause, more would wait for the store's thread than it can do.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -66,6 +66,15 @@ fn unhex(hex: &str) -> Vec<u8> {
         .collect()
 }
 
+/// Makes a file's header, one copy or both, one of another version.
+pub fn set_version(file: &mut [u8], version: u8) {
+    for copy in file.chunks_exact_mut(64).take(2) {
+        copy[8] = version;
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&copy[0..12]), &copy[16..64]);
+        copy[12..16].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
 #[test]
 fn file_of_version_1_is_read_and_one_of_version_3_is_refused() {
     let former = FileHeader::decode(&unhex(FILE_HEADER_1), FileKind::Segment).unwrap();
@@ -75,9 +84,7 @@ fn file_of_version_1_is_read_and_one_of_version_3_is_refused() {
         (now.number, now.key, now.timestamp)
     );
     let mut later = unhex(FILE_HEADER);
-    later[8] = 3;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&later[0..12]), &later[16..64]);
-    later[12..16].copy_from_slice(&crc.to_le_bytes());
+    set_version(&mut later, 3);
     assert_eq!(
         FileHeader::decode(&later, FileKind::Segment),
         Err(FileHeaderError::Version(3))
@@ -91,6 +98,7 @@ fn part_of_a_set_says_so_in_its_kind() {
         (EntryKind::Records, 1_u32),
         (EntryKind::Cut, 2),
         (EntryKind::Hurt, 3),
+        (EntryKind::Expired, 4),
         (part(0, 2), 0x0020_0001),
         (part(1, 2), 0x0020_0101),
         (part(1023, 1024), 0x4003_FF01),

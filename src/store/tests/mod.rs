@@ -3,10 +3,12 @@
 
 mod damage;
 mod engines;
+mod expiry;
 mod faults;
 mod harness;
 mod layout;
 mod life;
 mod model;
+mod rewriting;
 mod sets;
 mod together;

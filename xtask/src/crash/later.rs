@@ -143,6 +143,12 @@ impl Later {
         (came_at < earliest).then(|| format!("{number} came at {came_at}, and is due at {earliest}"))
     }
 
+    /// Whether a record that was acked is neither listed nor found.
+    pub fn is_one_on_its_way(&self, found: &HashMap<Number, u64>, listed: &List) -> bool {
+        let mut waiting = self.waiting.keys();
+        waiting.any(|number| !found.contains_key(number) && !listed.contains_key(number))
+    }
+
     /// Holds what was read from the topic, with timestamps, and what was listed before and after that, against
     /// what was acked.
     pub fn settle(&mut self, found: &HashMap<Number, u64>, before: List, after: &List) -> Vec<String> {
@@ -211,4 +217,118 @@ pub fn halves(found: &[HashSet<Number>]) -> Vec<String> {
         }
     }
     violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: u64 = 7;
+
+    fn turn(deliver_at: u64) -> Scheduled {
+        let id = "s-0-1".to_owned();
+        Scheduled { id, deliver_at }
+    }
+
+    /// A record that is to come later, and its delay.
+    fn later() -> (Number, u64) {
+        (0..)
+            .find_map(|number| {
+                Some((
+                    number,
+                    Record::new(SEED, LATER, number).delay_ms.filter(|ms| *ms > 0)?,
+                ))
+            })
+            .expect("most are")
+    }
+
+    /// One that was sent at 1000 and acked at once, and when it is due.
+    fn acked() -> (Later, Number, u64) {
+        let ((number, delay_ms), mut ledger) = (later(), Later::default());
+        let due = 1000 + delay_ms;
+        let seen = SeenLater {
+            sent: vec![(number, 1000)],
+            scheduled: vec![(number, turn(due), 1000)],
+            shown: Vec::new(),
+        };
+        assert!(ledger.take_over(SEED, seen).is_empty());
+        (ledger, number, due)
+    }
+
+    #[test]
+    fn acked_record_is_listed_or_found_and_not_before_its_time() {
+        let found = |number, at| HashMap::from([(number, at)]);
+        let empty = List::new();
+        let (mut ledger, number, due) = acked();
+        assert!(ledger.settle(&found(number, due), List::new(), &empty).is_empty());
+        assert!(
+            acked()
+                .0
+                .settle(&found(number, due), List::new(), &empty)
+                .is_empty()
+        );
+        assert_eq!(
+            acked()
+                .0
+                .settle(&found(number, due - 1), List::new(), &empty)
+                .len(),
+            1
+        );
+        let soon = now_ms() + 60_000;
+        let (mut ledger, ..) = acked();
+        ledger.waiting.insert(number, (turn(soon), None));
+        let listed = List::from([(number, turn(soon))]);
+        assert!(ledger.settle(&HashMap::new(), listed.clone(), &listed).is_empty());
+        let other = List::from([(number, turn(soon + 1))]);
+        assert_eq!(ledger.settle(&HashMap::new(), other, &listed).len(), 1);
+    }
+
+    #[test]
+    fn lost_doubled_and_forgotten_records_are_found() {
+        let (mut ledger, number, due) = acked();
+        assert!(ledger.is_one_on_its_way(&HashMap::new(), &List::new()));
+        assert_eq!(ledger.settle(&HashMap::new(), List::new(), &List::new()).len(), 1);
+        let listed = List::from([(number, turn(due))]);
+        let found = HashMap::from([(number, due)]);
+        assert_eq!(acked().0.settle(&found, List::new(), &listed).len(), 1);
+        // It is listed long after its time.
+        assert_eq!(
+            acked().0.settle(&HashMap::new(), listed.clone(), &listed).len(),
+            1
+        );
+        // Nobody sent it, so it is early at any time.
+        let never = List::from([(number + 1_000_000, turn(u64::MAX - LATE_MS_MAX - 1))]);
+        assert!(!acked().0.settle(&found, never, &List::new()).is_empty());
+        let shown = SeenLater {
+            shown: vec![(number, due, due - 1)],
+            ..SeenLater::default()
+        };
+        assert_eq!(acked().0.take_over(SEED, shown).len(), 1);
+    }
+
+    #[test]
+    fn turn_that_is_not_the_delay_after_the_publish_is_found() {
+        let (number, delay_ms) = later();
+        for (deliver_at, is_fault) in [(999, true), (1000, false), (1050, false), (1051, true)] {
+            let seen = SeenLater {
+                sent: vec![(number, 1000)],
+                scheduled: vec![(number, turn(deliver_at + delay_ms), 1050)],
+                shown: Vec::new(),
+            };
+            assert_eq!(
+                !Later::default().take_over(SEED, seen).is_empty(),
+                is_fault,
+                "{deliver_at}"
+            );
+        }
+    }
+
+    #[test]
+    fn record_that_is_in_some_of_its_topics_only_is_found() {
+        let of_all = record::first_number(3);
+        let all = [of_all].into_iter().collect::<HashSet<_>>();
+        assert!(halves(&[all.clone(), all.clone(), all.clone()]).is_empty());
+        assert_eq!(halves(&[all.clone(), HashSet::new(), all.clone()]).len(), 1);
+        assert_eq!(halves(&[HashSet::new(), HashSet::new(), all]).len(), 2);
+    }
 }

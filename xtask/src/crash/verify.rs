@@ -1,6 +1,9 @@
 //! After the restart: everything is read back through the public protocol and held against the ledger.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -21,6 +24,9 @@ use crate::{
 const REPEATS: usize = 20;
 /// Records in a page.
 const PAGE: u64 = 1000;
+
+/// How long the flush of a record may take that is due.
+const ON_ITS_WAY_MAX: Duration = Duration::from_secs(20);
 
 /// Reads everything back.
 pub struct Verifier<'a> {
@@ -98,8 +104,11 @@ impl<'a> Verifier<'a> {
         self.timestamps.clear();
         let mut socket = WebSocket::connect(&self.address, "callboard.v1.json")?;
         let mut found = Vec::new();
+        let mut ends = Vec::new();
         for partition in 0..TOPICS[topic].partitions {
-            let next_offset = self.partition(&mut socket, topic, partition, &mut found)?;
+            let start = Spot { partition, offset: 0 };
+            let next_offset = self.partition(&mut socket, topic, start, &mut found)?;
+            ends.push(next_offset);
             let told = next_offsets.get(partition as usize).copied();
             // Scheduled records go on coming.
             let is_end = told == Some(next_offset) || (topic == LATER && told < Some(next_offset));
@@ -109,6 +118,9 @@ impl<'a> Verifier<'a> {
                     "{name}: partition {partition} ends at {next_offset}, subscribers are told {next_offsets:?}"
                 ));
             }
+        }
+        if topic == LATER {
+            self.await_those_on_their_way(&mut socket, &listed, ends, &mut found)?;
         }
         let violations = self.ledger.topics[topic].settle(self.ledger.seed, topic, &found);
         self.violations.extend(violations);
@@ -179,16 +191,39 @@ impl<'a> Verifier<'a> {
             .collect())
     }
 
-    /// Reads a partition from its first offset to its end, which it returns.
+    /// Reads on from `ends` while a record is due that is no longer listed and not shown yet: it is being flushed.
+    fn await_those_on_their_way(
+        &mut self,
+        socket: &mut WebSocket,
+        listed: &List,
+        mut ends: Vec<u64>,
+        found: &mut Vec<(Spot, Number)>,
+    ) -> Result<(), Ended> {
+        let deadline = Instant::now() + ON_ITS_WAY_MAX;
+        while self.ledger.later.is_one_on_its_way(&self.timestamps, listed) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+            for (partition, end) in (0..).zip(&mut ends) {
+                let start = Spot {
+                    partition,
+                    offset: *end,
+                };
+                *end = self.partition(socket, LATER, start, found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a partition from `start` to its end, which it returns.
     fn partition(
         &mut self,
         socket: &mut WebSocket,
         topic: usize,
-        partition: u64,
+        start: Spot,
         found: &mut Vec<(Spot, Number)>,
     ) -> Result<u64, Ended> {
         let name = TOPICS[topic].name;
-        let (mut offset, mut timestamp) = (0, 0);
+        let partition = start.partition;
+        let (mut offset, mut timestamp) = (start.offset, 0);
         loop {
             let page = socket.ask(
                 7,

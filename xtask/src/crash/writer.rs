@@ -247,12 +247,11 @@ impl Writer {
             }
             return;
         }
-        // What is due later has no place yet, unless it was published before and its time has come.
-        let is_late_repeat = result["duplicate"] == Value::Bool(true);
-        let is_stored = record.ttl_ms != Some(0) && (record.delay_ms.is_none() || is_late_repeat);
+        // What is due later has a place only if its time has come, which its timestamp shows when it is read back.
+        let is_stored = record.ttl_ms != Some(0);
         let spot = spot_in(result);
         let (Some(spot), true) = (spot, is_stored) else {
-            if spot.is_some() || is_stored || record.delay_ms.is_some() {
+            if spot.is_some() || is_stored {
                 self.seen
                     .violations
                     .push(format!("{}: {number} was answered {result}", TOPICS[topic].name));

@@ -8,13 +8,13 @@ use callboard_protocol::{Offset, Timestamp};
 
 use super::{OpenSegment, Segment};
 use crate::store::{
-    StoreError,
+    GapReason, StoreError,
     journal::{
         disk::{Disk, read_up_to},
-        format::{ENTRY_HEADER_BYTES, EntryHeader, FILE_HEADER_BYTES, Side},
+        format::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FILE_HEADER_BYTES, Side},
         reader::{Found, prefix, scan_entries},
     },
-    tail::{hurt_batch, push_hurt},
+    tail::{push_hurt, stand_in},
 };
 
 /// The least that is read from a file at once.
@@ -157,9 +157,27 @@ impl Segment {
     }
 }
 
+/// Why an entry has no records.
+fn reason_of(header: &EntryHeader) -> GapReason {
+    if header.kind == EntryKind::Expired {
+        GapReason::Expired
+    } else {
+        GapReason::Corrupt
+    }
+}
+
 /// The batches of an entry, whole or not; `bytes` are those that the pieces' ranges count in.
 pub fn batches_of(found: &Found, bytes: &Bytes) -> Vec<Batch> {
     let header = &found.header;
+    if header.kind == EntryKind::Expired {
+        let gone = stand_in(
+            header.base_offset,
+            header.count,
+            header.timestamp,
+            GapReason::Expired,
+        );
+        return vec![gone];
+    }
     let mut batches = Vec::new();
     let mut next = header.base_offset;
     for piece in &found.pieces {
@@ -228,7 +246,12 @@ impl<'a> Window<'a> {
             return Ok(Step::Entry(header, None));
         }
         if !header.kind.has_records() {
-            let batch = hurt_batch(header.base_offset, header.count, header.timestamp);
+            let batch = stand_in(
+                header.base_offset,
+                header.count,
+                header.timestamp,
+                reason_of(&header),
+            );
             return Ok(Step::Entry(header, Some(batch)));
         }
         let body = self.slice(position + ENTRY_HEADER_BYTES as u64, header.body_bytes as usize)?;
