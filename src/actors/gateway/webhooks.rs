@@ -303,6 +303,8 @@ pub async fn enable(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<Webhoo
     check_url(&webhook.settings.url, shared.push().allow_private())?;
     make_group(shared, &webhook.settings).await?;
     if change(shared, webhook, None).await? {
+        // Its actor begins anew as well, but the answer is made before that.
+        webhook.status().forget_failures();
         webhook.tell(Enabled);
         shared.announce(Event::WebhookEnabled {
             webhook: webhook.id.clone(),

@@ -162,7 +162,10 @@ async fn client_publishes_what_is_due_later() {
         .unwrap();
     let before = clock::now();
     let publish = Publish::json("later", "2").unwrap();
-    let second = client.publish_after(publish, Duration::from_millis(300)).await.unwrap();
+    let second = client
+        .publish_after(publish, Duration::from_millis(300))
+        .await
+        .unwrap();
     let due = second.deliver_at.unwrap();
     assert!(due.since(before) >= 300 && second.offset.is_none(), "{second:?}");
     let publish = Publish::json("later", "1").unwrap();

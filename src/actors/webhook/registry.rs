@@ -81,6 +81,11 @@ pub struct AnswerNote {
 }
 
 impl Status {
+    /// It is as good as new.
+    pub fn forget_failures(&mut self) {
+        (self.is_paused, self.retry_at, self.failures) = (false, None, 0);
+    }
+
     /// Notes how a call ended; the oldest one is forgotten.
     pub fn note(&mut self, answer: AnswerNote) {
         self.answers.truncate(ANSWERS_MAX - 1);
