@@ -1,8 +1,8 @@
 //! `serve --demo`: live traffic to look at.
 //!
 //! Ordinary clients of the public protocol that run inside the broker's process: share prices that walk,
-//! sensors that breathe, orders that come in bursts, frames that a group of workers renders, and a group whose
-//! members share the prices. Nothing of it is special to the broker.
+//! sensors that breathe, orders that come in bursts, frames that a group of workers renders, a group whose
+//! members share the prices, a plant and a shop whose records are routed by exchanges, and reminders for later. Nothing of it is special to the broker.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,10 +13,11 @@ use callboard_client::{Client, ConnectOptions, Error, Publish};
 
 mod charts;
 mod farm;
+mod plant;
 
 /// The topics, with their configuration. Each keeps only so much, so that a demo that is left on for days does
 /// not grow.
-pub const TOPICS: [(&str, &str); 5] = [
+const OWN_TOPICS: [(&str, &str); 5] = [
     ("demo.prices", r#"{"partitions":6,"retention_bytes":4194304}"#),
     (
         "demo.readings",
@@ -52,6 +53,11 @@ const SENSORS: [&str; 6] = [
     "tank.level",
     "hall.temp",
 ];
+/// Every topic of the demo, with its configuration.
+pub fn topics() -> impl Iterator<Item = (&'static str, &'static str)> {
+    OWN_TOPICS.into_iter().chain(plant::TOPICS)
+}
+
 const CITIES: [&str; 5] = ["Amsterdam", "Lisbon", "Oslo", "Vienna", "Tallinn"];
 
 const PRICE_EVERY: Duration = Duration::from_millis(60);
@@ -68,7 +74,7 @@ pub async fn run(address: SocketAddr) {
         Ok(client) => client,
         Err(error) => return log::error!("the demo could not connect to {url}: {error}"),
     };
-    log::info!("the demo publishes to demo.prices, demo.readings, demo.orders and demo.renders");
+    log::info!("the demo publishes to demo.prices, demo.readings, demo.orders, demo.renders and demo.plant");
     let seed = uuid::Uuid::new_v4().as_u128() as u64;
     let chance = |turn: u32| Chance(seed.rotate_left(turn) | 1);
     tokio::join!(
@@ -76,6 +82,7 @@ pub async fn run(address: SocketAddr) {
         readings(&client, chance(28)),
         orders(&client, chance(35)),
         farm::shots(&client, chance(42)),
+        plant::run(&client, &chance),
         members(&url, &chance),
     );
 }

@@ -94,7 +94,7 @@ async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         env!("CARGO_PKG_VERSION")
     ));
     if config.demo == Demo::On {
-        for (name, config) in demo::TOPICS {
+        for (name, config) in demo::topics() {
             let want = Want::Declare {
                 config: config.to_owned(),
             };

@@ -113,6 +113,7 @@ impl BrokerActor {
     fn start_kept(&mut self, ctx: &mut Context<Self>) {
         let mut groups = self.kept_groups();
         self.load_exchanges();
+        self.shared.webhooks.load(&*self.shared.store);
         for stored in std::mem::take(&mut self.kept) {
             let kept_groups = groups.remove(&stored.id).unwrap_or_default();
             match TopicConfig::from_json(&stored.config, &TopicConfig::default()) {
@@ -153,8 +154,9 @@ impl BrokerActor {
             && all_open
             && let Some(ready) = self.ready.take()
         {
-            self.shared.set_ready();
+            // First, because from then on others are made and started.
             self.start_kept_webhooks(ctx);
+            self.shared.set_ready();
             // Nobody waits for it in tests that ask for readiness otherwise.
             let _ = ready.send(());
         }

@@ -23,7 +23,7 @@ use super::{
     partition::refusal,
     wire::{fields, is_expired},
 };
-use crate::store::{Gap, GapReason, Log};
+use crate::store::{Gap, GapReason, Log, StoreError};
 
 /// Records read for a page.
 #[derive(Debug)]
@@ -218,29 +218,65 @@ fn resumed(topic: &Topic, position: &Resume) -> Starts {
 
 /// The newest `count` records of the whole topic, by timestamp.
 fn newest(topic: &Topic, count: u64) -> Result<Offsets, Refusal> {
+    let now = clock::now();
     let mut tails = Vec::new();
     for (id, log) in logs(topic) {
-        let (first, end) = (log.first_offset(), log.next_offset());
-        let mut at = Offset(end.0.saturating_sub(count)).max(first);
-        let mut tail = Vec::new();
-        while at < end {
-            let page = log.read(at, FETCH_BYTES_MAX).map_err(|error| refusal(&error))?;
-            for batch in &page.batches {
-                tail.extend(batch.iter().map(|(offset, _)| (offset, batch.timestamp)));
-            }
-            if page.next_offset <= at {
-                break;
-            }
-            at = page.next_offset;
-        }
+        let end = log.next_offset();
+        let tail = newest_of(&*log, count, now).map_err(|error| refusal(&error))?;
         tails.push((id, end, tail));
     }
     Ok(last_n(count, &tails).into_iter().collect())
 }
 
+/// At least the newest `count` records of one partition that live, if it has so many. Where others have expired it
+/// looks further back, twice as far each time.
+fn newest_of(log: &dyn Log, count: u64, now: Timestamp) -> Result<Vec<(Offset, Timestamp)>, StoreError> {
+    let first = log.first_offset();
+    let (mut begin, mut distance) = (log.next_offset(), count);
+    let mut newest = Vec::new();
+    while (newest.len() as u64) < count && begin > first {
+        let from = Offset(begin.0.saturating_sub(distance)).max(first);
+        let mut before = living_between(log, (from, begin), now)?;
+        before.append(&mut newest);
+        newest = before;
+        begin = from;
+        distance = distance.saturating_mul(2);
+    }
+    Ok(newest)
+}
+
+fn living_between(
+    log: &dyn Log,
+    (from, end): (Offset, Offset),
+    now: Timestamp,
+) -> Result<Vec<(Offset, Timestamp)>, StoreError> {
+    let mut living = Vec::new();
+    let mut at = from;
+    while at < end {
+        let page = log.read(at, FETCH_BYTES_MAX)?;
+        for batch in &page.batches {
+            let records = batch.iter().take_while(|(offset, _)| *offset < end);
+            let records = records.filter(|(_, parts)| !is_expired(parts, batch.timestamp, now));
+            living.extend(records.map(|(offset, _)| (offset, batch.timestamp)));
+        }
+        if page.next_offset <= at {
+            break;
+        }
+        at = page.next_offset;
+    }
+    Ok(living)
+}
+
 /// The offset from which the newest `count` records of one partition are read.
-pub fn last_of_partition(log: &dyn Log, count: u64) -> Offset {
-    Offset(log.next_offset().0.saturating_sub(count)).max(log.first_offset())
+fn last_of_partition(log: &dyn Log, count: u64) -> Result<Offset, StoreError> {
+    let end = log.next_offset();
+    if count > FETCH_RECORDS_MAX {
+        // More than a page: not worth looking at each.
+        return Ok(Offset(end.0.saturating_sub(count)).max(log.first_offset()));
+    }
+    let newest = newest_of(log, count, clock::now())?;
+    let begin = (newest.len() as u64).saturating_sub(count) as usize;
+    Ok(newest.get(begin).map_or(end, |(offset, _)| *offset))
 }
 
 /// Where a page of one partition begins, as REST asks for it.
@@ -286,7 +322,7 @@ fn fetch_living(log: &dyn Log, from: PageFrom, limit: u64) -> Result<Fetched, Re
         PageFrom::First => log.first_offset(),
         PageFrom::Offset(offset) => offset,
         PageFrom::Time(time) => log.offset_at(time).map_err(|error| refusal(&error))?,
-        PageFrom::Last(count) => last_of_partition(log, count),
+        PageFrom::Last(count) => last_of_partition(log, count).map_err(|error| refusal(&error))?,
     };
     loop {
         match fetch(log, at, limit, clock::now()) {
@@ -314,4 +350,60 @@ pub async fn fetch_page(
         .run(move || fetch(&*log, offset, limit, clock::now()))
         .await
         .unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the read failed")))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use callboard_core::record::RecordParts;
+
+    use super::*;
+    use crate::store::memory::MemoryLog;
+
+    /// A log whose record number `n`, of time `n`, lives for ever if `lives` says so, and else one millisecond.
+    fn log(count: u64, lives: impl Fn(u64) -> bool) -> MemoryLog {
+        let log = MemoryLog::default();
+        for number in 0..count {
+            let mut records = Vec::new();
+            let parts = RecordParts {
+                ttl_ms: (!lives(number)).then_some(1),
+                payload: b"1",
+                ..RecordParts::default()
+            };
+            parts.encode(&mut records);
+            let batch = Batch {
+                base_offset: Offset(number),
+                timestamp: Timestamp(number),
+                count: 1,
+                records: records.into(),
+            };
+            log.append(Arc::new(batch)).unwrap();
+        }
+        log
+    }
+
+    #[test]
+    fn newest_records_are_those_that_live_however_far_back() {
+        let now = Timestamp(10_000);
+        let sparse = log(2_000, |number| number % 500 == 0);
+        for is_removed in [false, true] {
+            if is_removed {
+                sparse.retain(now);
+            }
+            let newest = |count| -> Vec<u64> {
+                let found = newest_of(&sparse, count, now).unwrap();
+                let newest = found.len().saturating_sub(count as usize);
+                found[newest..].iter().map(|(offset, _)| offset.0).collect()
+            };
+            assert_eq!(newest(0), [0_u64; 0]);
+            assert_eq!(newest(1), [1_500]);
+            assert_eq!(newest(3), [500, 1_000, 1_500]);
+            assert_eq!(newest(100), [0, 500, 1_000, 1_500]);
+            assert_eq!(last_of_partition(&sparse, 2).unwrap(), Offset(1_000));
+            assert_eq!(last_of_partition(&sparse, 9).unwrap(), Offset(0));
+            assert_eq!(last_of_partition(&sparse, 1_800).unwrap(), Offset(200));
+        }
+        assert_eq!(last_of_partition(&log(50, |_| false), 9).unwrap(), Offset(50));
+        assert_eq!(last_of_partition(&log(50, |_| true), 9).unwrap(), Offset(41));
+    }
 }

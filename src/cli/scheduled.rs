@@ -141,7 +141,7 @@ mod tests {
             r#"{"id":"s-0-41","partition":0,"deliver_at":1795146000123,"key":"k","payload":{"a": 1.10}}"#;
         assert_eq!(
             row(serde_json::from_str(record).unwrap()),
-            ["s-0-41", "2026-11-20T02:20:00.123Z", "k", r#"{"a": 1.10}"#]
+            ["s-0-41", "2026-11-20T03:40:00.123Z", "k", r#"{"a": 1.10}"#]
         );
         let long = format!(
             r#"{{"id":"s-0-1","deliver_at":0,"payload_base64":"{}"}}"#,

@@ -61,6 +61,10 @@ pub(crate) struct SubscribeArgs {
     #[arg(long, value_enum, default_value = "read")]
     overflow: OverflowArg,
 
+    /// Refuse every other subscription of the topic, and to begin while there is one
+    #[arg(long)]
+    exclusive: bool,
+
     /// Print only the payload of each record
     #[arg(long)]
     payload_only: bool,
@@ -113,6 +117,9 @@ pub(crate) async fn run(args: SubscribeArgs) -> Result<(), Failure> {
         });
     if let Some(credit) = args.credit {
         subscribe = subscribe.with_credit(credit);
+    }
+    if args.exclusive {
+        subscribe = subscribe.exclusive();
     }
     let subscription = client
         .subscribe(subscribe)

@@ -10,8 +10,29 @@ fn group(broker: &Broker, topic: &str, group: &str) -> Option<Value> {
     (answer.status == 200).then(|| answer.json())
 }
 
-fn demo_shows_groups_at_work(options: &[&str]) {
+fn demo_shows_its_exchanges(broker: &Broker) {
+    until("readings that were routed", || {
+        let topics = ["boilers", "temperatures", "archive"];
+        let routed = |topic: &&str| {
+            let answer = broker.get(&format!("/api/v1/topics/demo.plant.{topic}"));
+            let has_some = |topic: Value| topic["partitions"][0]["next_offset"].as_u64() > Some(0);
+            answer.status == 200 && has_some(answer.json())
+        };
+        topics.iter().all(routed).then_some(())
+    });
+    until("a reminder for later", || {
+        let later = broker.get("/api/v1/topics/demo.reminders/scheduled").json();
+        (later["total"].as_u64()? > 0).then_some(())
+    });
+    until("an order that nobody serves", || {
+        let lost = broker.get("/api/v1/unroutable").json();
+        (lost["unroutable"][0]["routing_key"] == "asia").then_some(())
+    });
+}
+
+fn demo_is_at_work(options: &[&str]) {
     let broker = Broker::start_with(options);
+    demo_shows_its_exchanges(&broker);
     until("workers that have done something", || {
         let farm = group(&broker, "demo.renders", "farm")?;
         let workers = farm["members"].as_array()?.len();
@@ -31,11 +52,11 @@ fn demo_shows_groups_at_work(options: &[&str]) {
 }
 
 #[test]
-fn demo_on_disk_shows_groups_at_work() {
-    demo_shows_groups_at_work(&["--demo"]);
+fn demo_on_disk_shows_everything_at_work() {
+    demo_is_at_work(&["--demo"]);
 }
 
 #[test]
-fn demo_in_memory_shows_groups_at_work() {
-    demo_shows_groups_at_work(&["--demo", "--store", "memory", "--no-auto-create"]);
+fn demo_in_memory_shows_everything_at_work() {
+    demo_is_at_work(&["--demo", "--store", "memory", "--no-auto-create"]);
 }

@@ -88,6 +88,12 @@ impl Broker {
         self.address = address;
     }
 
+    /// The same with other arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.restart();
+    }
+
     /// SIGTERM; how it ended, and how long that took.
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let begin = Instant::now();

@@ -13,6 +13,7 @@ mod group;
 mod publish;
 pub use exchange::Binding;
 pub(crate) use exchange::DeclareExchange;
+use group::Exclusive;
 pub(crate) use group::{
     Ack as AckDelivery, AddCredit, Commit, Extend, Join, JoinHow, Release, Settle, Target, whole_ms,
 };
@@ -81,6 +82,8 @@ pub struct Subscribe {
     pub(crate) credit: Option<u64>,
     #[serde(skip_serializing_if = "Overflow::is_default")]
     overflow: Overflow,
+    #[serde(skip_serializing_if = "Exclusive::is_no")]
+    exclusive: Exclusive,
 }
 
 impl Subscribe {
@@ -92,6 +95,7 @@ impl Subscribe {
             from: From::Latest,
             credit: None,
             overflow: Overflow::Read,
+            exclusive: Exclusive::No,
         }
     }
 
@@ -116,6 +120,13 @@ impl Subscribe {
     #[must_use]
     pub fn with_overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// Wants to be the only subscription of the topic, groups and patterns aside.
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = Exclusive::Yes;
         self
     }
 }
@@ -288,6 +299,17 @@ mod tests {
                 format!(r#"{{"type":"subscribe","id":1,"topic":"t","from":{expected}}}"#)
             );
         }
+    }
+
+    #[test]
+    fn exclusive_is_said_only_by_who_wants_it() {
+        let subscribe = Subscribe::topic("t").exclusive();
+        let text = line("subscribe", Some(1), &subscribe);
+        assert_eq!(
+            text,
+            r#"{"type":"subscribe","id":1,"topic":"t","from":"latest","exclusive":true}"#
+        );
+        assert!(ClientFrame::decode(&text).is_ok());
     }
 
     #[test]

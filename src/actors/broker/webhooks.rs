@@ -13,7 +13,7 @@ use crate::actors::{
 impl BrokerActor {
     /// Starts the webhooks that the store keeps, once their topics are there.
     pub(super) fn start_kept_webhooks(&mut self, ctx: &mut Context<Self>) {
-        for webhook in self.shared.webhooks.load(&*self.shared.store) {
+        for webhook in self.shared.webhooks.all() {
             self.start_webhook(webhook, ctx);
         }
     }

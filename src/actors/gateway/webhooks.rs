@@ -174,7 +174,7 @@ pub fn list(shared: &Shared) -> Vec<WebhookInfo> {
 ///
 /// # Errors
 /// `invalid_argument`, `forbidden` for a URL that is not public, `conflict` for a group that is not shared,
-/// `topic_not_found`, `storage_failed`.
+/// `topic_not_found`, `storage_failed`, `overloaded` while the broker starts.
 pub async fn create(shared: &Shared, wish: NewWebhook) -> Result<WebhookInfo, Refusal> {
     let settings = check(shared, &wish)?;
     make_group(shared, &settings).await?;
@@ -201,6 +201,10 @@ fn check(shared: &Shared, wish: &NewWebhook) -> Result<WebhookSettings, Refusal>
     if shared.is_shutting_down() {
         let message = "the broker is shutting down";
         return Err(Refusal::new(ErrorCode::ShuttingDown, message));
+    }
+    if !shared.is_ready() {
+        // Those that are kept are started then, and one that is made meanwhile would be started twice.
+        return Err(Refusal::new(ErrorCode::Overloaded, "the broker is starting"));
     }
     if shared.webhooks.count() >= WEBHOOKS_MAX {
         return Err(invalid(format!("a broker has at most {WEBHOOKS_MAX} webhooks")));
@@ -303,6 +307,8 @@ pub async fn enable(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<Webhoo
     check_url(&webhook.settings.url, shared.push().allow_private())?;
     make_group(shared, &webhook.settings).await?;
     if change(shared, webhook, None).await? {
+        // Its actor begins anew as well, but the answer is made before that.
+        webhook.status().forget_failures();
         webhook.tell(Enabled);
         shared.announce(Event::WebhookEnabled {
             webhook: webhook.id.clone(),

@@ -75,27 +75,10 @@ impl Endpoint {
     /// # Errors
     /// Each variant of [`CallError`].
     pub async fn post(&self, call: &Call, timeout: Duration) -> Result<Answer, CallError> {
-        tokio::time::timeout(timeout, self.ask(call))
+        let until = Instant::now() + timeout;
+        let (sender, response) = tokio::time::timeout_at(until.into(), self.ask(call))
             .await
-            .unwrap_or(Err(CallError::TimedOut(timeout.as_millis())))
-    }
-
-    async fn ask(&self, call: &Call) -> Result<Answer, CallError> {
-        if let Some(sender) = self.take_idle()
-            && let Ok(answer) = self.ask_on(sender, call).await
-        {
-            return Ok(answer);
-        }
-        // Without an idle one, or if it was closed just as it was used: no failure of the endpoint's.
-        let sender = self.connector.connect(&self.target).await?;
-        self.ask_on(sender, call).await
-    }
-
-    async fn ask_on(&self, mut sender: Sender, call: &Call) -> Result<Answer, CallError> {
-        let request = self.request(call)?;
-        let no_answer = |error: hyper::Error| CallError::NoAnswer(cause(&error));
-        sender.ready().await.map_err(no_answer)?;
-        let response = sender.send_request(request).await.map_err(no_answer)?;
+            .unwrap_or(Err(CallError::TimedOut(timeout.as_millis())))?;
         let answer = Answer {
             status: response.status().as_u16(),
             retry_after_ms: response
@@ -103,10 +86,35 @@ impl Endpoint {
                 .get(RETRY_AFTER)
                 .and_then(|value| retry_after_ms(value.to_str().ok()?, crate::actors::clock::now())),
         };
-        if self.is_read_to_its_end(response).await {
+        // The status is the answer: a body that is late makes no failure of it.
+        let until = until.min(Instant::now() + BODY_TIME_MAX);
+        if is_read_to_its_end(response, until).await {
             self.keep(sender);
         }
         Ok(answer)
+    }
+
+    async fn ask(&self, call: &Call) -> Result<(Sender, Response<Incoming>), CallError> {
+        if let Some(sender) = self.take_idle()
+            && let Ok(answered) = self.ask_on(sender, call).await
+        {
+            return Ok(answered);
+        }
+        // Without an idle one, or if it was closed just as it was used: no failure of the endpoint's.
+        let sender = self.connector.connect(&self.target).await?;
+        self.ask_on(sender, call).await
+    }
+
+    async fn ask_on(
+        &self,
+        mut sender: Sender,
+        call: &Call,
+    ) -> Result<(Sender, Response<Incoming>), CallError> {
+        let request = self.request(call)?;
+        let no_answer = |error: hyper::Error| CallError::NoAnswer(cause(&error));
+        sender.ready().await.map_err(no_answer)?;
+        let response = sender.send_request(request).await.map_err(no_answer)?;
+        Ok((sender, response))
     }
 
     fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
@@ -120,13 +128,6 @@ impl Endpoint {
         let agent = HeaderValue::from_static(USER_AGENT_TEXT);
         request.headers_mut().insert(USER_AGENT, agent);
         Ok(request)
-    }
-
-    /// Throws the body away; whether the connection can be used again.
-    async fn is_read_to_its_end(&self, response: Response<Incoming>) -> bool {
-        let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
-        let read = tokio::time::timeout(BODY_TIME_MAX, body.collect()).await;
-        matches!(read, Ok(Ok(_)))
     }
 
     fn take_idle(&self) -> Option<Sender> {
@@ -148,6 +149,13 @@ impl Endpoint {
     }
 }
 
+/// Throws the body away; whether all of it came until then, so that the connection can be used again.
+async fn is_read_to_its_end(response: Response<Incoming>, until: Instant) -> bool {
+    let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
+    let read = tokio::time::timeout_at(until.into(), body.collect()).await;
+    matches!(read, Ok(Ok(_)))
+}
+
 fn is_usable((sender, since): &(Sender, Instant)) -> bool {
     !sender.is_closed() && since.elapsed() < IDLE_MAX
 }
@@ -159,4 +167,56 @@ fn cause(error: &dyn std::error::Error) -> String {
         lowest = source;
     }
     lowest.to_string()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::actors::push::address::AllowPrivate;
+
+    #[test]
+    fn status_counts_although_its_body_does_not_come_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let endpoint = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfive.")
+                .unwrap();
+            // Until the other side has had enough.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let tasks = tokio::task::LocalSet::new();
+        let answer = tasks.block_on(&runtime, async {
+            let connector = Arc::new(Connector::new(AllowPrivate::Yes));
+            let target = Target::parse(&url, AllowPrivate::Yes).unwrap();
+            let endpoint = Endpoint::new(connector, target, 1);
+            let call = Call {
+                path: "/".into(),
+                ..Call::default()
+            };
+            let answer = endpoint.post(&call, BODY_TIME_MAX / 4).await;
+            assert!(endpoint.idle.borrow().is_empty(), "a body is under way on it");
+            answer
+        });
+        drop((tasks, runtime));
+        assert_eq!(answer.map(|answer| answer.status), Ok(200));
+        endpoint.join().unwrap();
+    }
 }

@@ -67,7 +67,7 @@ pub enum CallError {
 /// See the module.
 pub struct Connector {
     allow: AllowPrivate,
-    tls: OnceCell<Result<TlsConnector, CallError>>,
+    tls: OnceCell<TlsConnector>,
 }
 
 impl Connector {
@@ -135,11 +135,12 @@ impl Connector {
     /// What speaks TLS; made at the first call that needs it, because reading the system's certificates takes
     /// a moment and a file.
     async fn tls(&self) -> Result<&TlsConnector, CallError> {
-        let made = self.tls.get_or_init(|| async {
+        // A failure is not remembered: certificates may be there the next time.
+        let made = self.tls.get_or_try_init(|| async {
             let made = tokio::task::spawn_blocking(load_tls).await;
             made.unwrap_or_else(|error| Err(CallError::Tls(error.to_string())))
         });
-        made.await.as_ref().map_err(Clone::clone)
+        made.await
     }
 }
 

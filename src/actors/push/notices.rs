@@ -27,6 +27,8 @@ use super::{
 
 /// Notices that wait at most, those included that wait for another try.
 const NOTICES_MAX: usize = 10_000;
+/// Bytes of their bodies at most: one may carry what a worker answered, which may be large.
+const NOTICES_BYTES_MAX: usize = 64 << 20;
 /// Calls at once to one host.
 const HOST_CALLS_MAX: usize = 4;
 /// Calls at once in all.
@@ -60,6 +62,7 @@ pub struct NoticeCounts {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     waiting: AtomicUsize,
+    waiting_bytes: AtomicUsize,
     delivered: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
@@ -82,18 +85,29 @@ impl Counters {
 }
 
 /// A place among those that wait; given back when it is dropped, also by a panic.
-struct Place(Arc<Counters>);
+struct Place {
+    counters: Arc<Counters>,
+    bytes: usize,
+}
 
 impl Place {
-    fn take(counters: &Arc<Counters>) -> Option<Self> {
-        let place = Self(counters.clone());
-        (counters.waiting.fetch_add(1, Ordering::Relaxed) < NOTICES_MAX).then_some(place)
+    fn take(counters: &Arc<Counters>, bytes: usize) -> Option<Self> {
+        let place = Self {
+            counters: counters.clone(),
+            bytes,
+        };
+        let others = counters.waiting.fetch_add(1, Ordering::Relaxed);
+        let bytes_before = counters.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        (others < NOTICES_MAX && bytes_before + bytes <= NOTICES_BYTES_MAX).then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counters
+            .waiting_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -115,9 +129,10 @@ impl Notice {
         (url, correlation_id): (&str, &str),
         body: Bytes,
     ) -> Option<Self> {
-        let Some(place) = Place::take(counters) else {
+        let Some(place) = Place::take(counters, body.len()) else {
             if Counters::is_worth_a_line(&counters.dropped) {
-                log::warn!("{NOTICES_MAX} notices wait for their endpoints; more are dropped");
+                let waiting = counters.waiting.load(Ordering::Relaxed);
+                log::warn!("{waiting} notices wait for their endpoints; more are dropped");
             }
             return None;
         };
@@ -326,7 +341,7 @@ impl Handler<Called> for NoticesActor {
             host.calls -= 1;
         }
         self.queue(name);
-        let counters = &notice.place.0;
+        let counters = &notice.place.counters;
         if matches!(
             outcome,
             Ok(Answer {
@@ -347,5 +362,41 @@ impl Handler<Called> for NoticesActor {
             log::warn!("notices to {authority} are given up: {why}");
         }
         self.call_next(ctx);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn wait_for_places(bytes: usize) -> (Vec<Notice>, NoticeCounts) {
+        let counters = Arc::new(Counters::default());
+        let body = Bytes::from(vec![b' '; bytes]);
+        let new = || {
+            Notice::new(
+                &counters,
+                AllowPrivate::No,
+                ("https://hooks.example/", "c-1"),
+                body.clone(),
+            )
+        };
+        let taken: Vec<_> = std::iter::from_fn(new).collect();
+        let counts = counters.counts();
+        drop(taken);
+        assert!(new().is_some(), "places are given back");
+        (std::iter::from_fn(new).collect(), counts)
+    }
+
+    #[test]
+    fn notices_that_wait_are_bounded_by_their_number_and_by_their_bytes() {
+        let (small, counts) = wait_for_places(100);
+        assert_eq!((counts.waiting, counts.dropped), (NOTICES_MAX as u64, 1));
+        assert_eq!(small.len(), NOTICES_MAX);
+        let (large, counts) = wait_for_places(1 << 20);
+        assert_eq!(counts.waiting, (NOTICES_BYTES_MAX >> 20) as u64);
+        assert_eq!(large.len(), NOTICES_BYTES_MAX >> 20);
+        let call = &large.first().unwrap().call;
+        assert_eq!(call.headers[CORRELATION_ID], "c-1");
     }
 }

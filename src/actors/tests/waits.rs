@@ -212,8 +212,8 @@ async fn time_to_wait_ends_with_the_place_of_the_record() {
     let mut frame = publish(3, "delivered");
     frame["timeout_ms"] = json!(9_007_199_254_740_991_u64);
     publisher.say(frame).await;
-    assert!(publisher.said().await.is_empty());
     until(|| part(&broker, "jobs").next_offset() == Offset(3)).await;
+    assert!(publisher.said().await.is_empty());
 }
 
 #[actix_rt::test]

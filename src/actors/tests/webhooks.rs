@@ -284,3 +284,22 @@ async fn hung_host_keeps_the_notices_of_no_other_waiting_and_what_is_too_much_is
     // A few of them at a time, and no more.
     assert!(hung.count() <= 4, "{}", hung.count());
 }
+
+#[actix_rt::test]
+async fn nothing_is_made_before_those_that_are_kept_are_there() {
+    let broker = Running::start().await;
+    // As a broker is that still opens its topics.
+    let readers = crate::actors::readers::Readers::start(1).unwrap();
+    let store = Arc::new(crate::store::memory::MemoryStore::new());
+    let starting = crate::actors::Shared::new(broker.shared.settings.clone(), store, readers);
+    let wish = NewWebhook {
+        topic: "jobs".into(),
+        group: "crew".into(),
+        url: "http://127.0.0.1:9/".into(),
+        ..NewWebhook::default()
+    };
+    let refused = gateway::webhooks::create(&starting, wish).await.err();
+    let code = refused.map(|refusal| refusal.code);
+    assert_eq!(code, Some(callboard_protocol::ErrorCode::Overloaded));
+    assert_eq!(starting.webhooks.count(), 0);
+}

@@ -81,6 +81,11 @@ pub struct AnswerNote {
 }
 
 impl Status {
+    /// It is as good as new.
+    pub fn forget_failures(&mut self) {
+        (self.is_paused, self.retry_at, self.failures) = (false, None, 0);
+    }
+
     /// Notes how a call ended; the oldest one is forgotten.
     pub fn note(&mut self, answer: AnswerNote) {
         self.answers.truncate(ANSWERS_MAX - 1);
@@ -180,8 +185,8 @@ impl Webhooks {
         all.remove(id)
     }
 
-    /// Takes in those that the store keeps; returns them.
-    pub(in crate::actors) fn load(&self, store: &dyn Store) -> Vec<Arc<WebhookRef>> {
+    /// Takes in those that the store keeps.
+    pub(in crate::actors) fn load(&self, store: &dyn Store) {
         let facts = store.facts().unwrap_or_else(|error| {
             log::error!("the webhooks can not be read and call nobody: {error}");
             Vec::new()
@@ -198,7 +203,6 @@ impl Webhooks {
                 Err(error) => log::error!("webhook {id} is left out: {error}"),
             }
         }
-        self.all()
     }
 
     fn of_group(&self, group: &GroupRef) -> impl Iterator<Item = Arc<WebhookRef>> {

@@ -307,6 +307,14 @@ impl Inner {
             .cloned()
     }
 
+    /// Those that somebody has opened. What is to be kept of another one is not known yet, as long as a start takes:
+    /// message ids that are still needed would go.
+    fn opened_on_disk(&self) -> Vec<Arc<Partition>> {
+        let mut opened = self.all_on_disk();
+        opened.retain(|partition| partition.incarnation() > 0);
+        opened
+    }
+
     fn all_on_disk(&self) -> Vec<Arc<Partition>> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         let on_disk = partitions.values().filter_map(|kept| match kept {
@@ -498,7 +506,7 @@ impl Store for JournalStore {
         }
         self.inner
             .layer
-            .send(Command::Retain(now, self.inner.all_on_disk()));
+            .send(Command::Retain(now, self.inner.opened_on_disk()));
     }
 
     fn shutdown(&self) -> Completion<()> {

@@ -307,8 +307,11 @@ impl Segment {
             let bytes = Bytes::from(self.bytes(open.file.as_ref(), start)?);
             let entries = scan_entries(&bytes, open.id, index.next_sequence, 0);
             index.note_found(&entries, start, |found| {
-                if found.header.kind == EntryKind::Expired {
-                    return Some(Expiry::PAST);
+                match found.header.kind {
+                    EntryKind::Expired => return Some(Expiry::PAST),
+                    // Nobody can say when.
+                    EntryKind::Hurt | EntryKind::Cut => return None,
+                    EntryKind::Records | EntryKind::Part(_) => {}
                 }
                 let batch = batches_of(found, &bytes).into_iter().next();
                 batch

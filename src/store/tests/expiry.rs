@@ -344,3 +344,59 @@ fn expired_records_do_not_come_back_after_a_crash_for_long() {
         owner.settle().unwrap();
     }
 }
+
+#[test]
+fn nothing_expires_before_it_is_known_what_is_to_be_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), ONE_JOURNAL);
+    let id = create(store.as_ref(), "t");
+    let mut owner = Owner::open(&store, key(id, 0), 1);
+    for number in 0..4_u64 {
+        let batch = with_id(Offset(number), 100, Some(50), (Some("id"), 500));
+        owner.submit(batch, Durability::Fsync).unwrap();
+    }
+    owner.settle().unwrap();
+    drop((owner, store));
+    // A start that takes so long that retention is asked for before the topic is there.
+    let store = open(directory.path(), ONE_JOURNAL);
+    store.retain(Timestamp(1000));
+    shut_down(store);
+    let store = open(directory.path(), ONE_JOURNAL);
+    let owner = Owner::open(&store, key(id, 0), 1);
+    assert_eq!(owner.opened.recent_ids.len(), 4);
+}
+
+#[test]
+fn hurt_records_are_not_taken_for_expired_ones_when_an_index_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), ONE_JOURNAL);
+    let id = create(store.as_ref(), "t");
+    let mut owner = Owner::open(&store, key(id, 0), 1);
+    for number in 0..2_u64 {
+        let batch = one(Offset(number), 100, Some(50), 500);
+        owner.submit(batch, Durability::Fsync).unwrap();
+    }
+    owner.settle().unwrap();
+    drop((owner, store));
+    let journal = directory.path().join("journal/00000001.journal");
+    let mut bytes = fs::read(&journal).unwrap();
+    let payload = bytes.windows(4).position(|window| window == b"0:xx").unwrap();
+    bytes[payload + 3] = b'y';
+    fs::write(&journal, bytes).unwrap();
+    shut_down(open(directory.path(), ONE_JOURNAL));
+    for entry in fs::read_dir(segments(directory.path(), id)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "index") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    for _ in 0..2 {
+        let store = open(directory.path(), ONE_JOURNAL);
+        let owner = Owner::open(&store, key(id, 0), 1);
+        let found = seen(owner.log(), 0);
+        assert_eq!(found.gone, BTreeMap::from([(0, (1, "corrupt"))]));
+        store.retain(Timestamp(1000));
+        drop(owner);
+        shut_down(store);
+    }
+}

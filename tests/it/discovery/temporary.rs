@@ -214,6 +214,32 @@ fn patch_makes_a_topic_temporary_and_lasting() {
     until_gone(&broker);
 }
 
+#[test]
+fn webhook_is_a_subscriber_until_it_is_deleted() {
+    let mut broker = Broker::start_with(&["--webhook-allow-private", "--temporary-grace-ms", "500"]);
+    temporary(&broker);
+    let mut watcher = Watcher::new(&broker);
+    // Nobody listens there, and nothing is sent.
+    let wish = r#"{"topic":"jobs","group":"push","url":"http://127.0.0.1:9/hook"}"#;
+    let webhook = broker.post("/api/v1/webhooks", wish).expect(201);
+    watcher.until("member_joined", &json!({"group":"push"}));
+    drop(subscriber(&broker, TOPIC));
+    broker.kill();
+    broker.restart();
+    Client::new(&broker).expect(json!({"type":"declare","topic":"other","temporary":true}), "ok");
+    broker.kill();
+    broker.restart();
+    // Of two that waited for somebody, the one that nobody came to has gone.
+    until("the other topic to go", || {
+        (broker.get("/api/v1/topics/other").status == 404).then_some(())
+    });
+    settle(&broker);
+    assert!(is_there(&broker), "the webhook is there");
+    let id = webhook["id"].as_str().unwrap();
+    broker.delete(&format!("/api/v1/webhooks/{id}")).expect(204);
+    until_gone(&broker);
+}
+
 /// Whoever is told to be subscribed gets what is published after that, however the last one before went.
 #[test]
 fn subscriber_that_comes_as_the_last_one_goes_is_not_lost() {

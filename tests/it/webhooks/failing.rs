@@ -164,8 +164,12 @@ fn endpoint_that_keeps_failing_is_disabled_and_shown_and_can_be_enabled_again() 
     endpoint.behave(|_| Reply::Status(200, ""));
     let shown = command(&broker, &webhook, "enable");
     assert_eq!(
-        (&shown["state"], shown.get("disabled_reason")),
-        (&json!("active"), None)
+        (
+            &shown["state"],
+            shown.get("disabled_reason"),
+            &shown["consecutive_failures"]
+        ),
+        (&json!("active"), None, &json!(0))
     );
     let shown = until_webhook(&broker, &webhook, "all of them", |shown| shown["succeeded"] == 40);
     assert_eq!(shown["consecutive_failures"], 0);

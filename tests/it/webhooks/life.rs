@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    TOPIC, broker_with, command, describe,
+    ALLOWED, TOPIC, broker_with, command, describe,
     endpoint::{Endpoint, Gate, Reply},
     group, publish, subscribe, until_webhook,
 };
@@ -163,6 +163,28 @@ fn webhook_of_a_deleted_group_is_disabled() {
         .expect(204);
     until_webhook(&broker, &webhook, "its end", |shown| {
         shown["disabled_reason"] == "group_deleted"
+    });
+}
+
+#[test]
+fn webhook_to_this_machine_rests_while_the_broker_may_not_call_it() {
+    let mut broker = broker_with(json!({}));
+    let endpoint = Endpoint::good();
+    let webhook = subscribe(&broker, "crew", &endpoint, json!({}));
+    broker.kill();
+    broker.restart_with(&[]);
+    until_webhook(&broker, &webhook, "its rest", |shown| {
+        (&shown["state"], &shown["disabled_reason"]) == (&json!("disabled"), &json!("forbidden"))
+    });
+    let path = format!("/api/v1/webhooks/{}/enable", webhook["id"].as_str().unwrap());
+    broker.post(&path, "").expect_problem(403, "forbidden");
+    publish(&broker, 0..1);
+    assert_eq!(endpoint.connections(), 0);
+    broker.kill();
+    broker.restart_with(ALLOWED);
+    endpoint.wait_for(1);
+    until_webhook(&broker, &webhook, "a success", |shown| {
+        shown["state"] == "active" && shown["succeeded"] == 1
     });
 }
 

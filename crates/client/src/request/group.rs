@@ -23,14 +23,14 @@ pub struct MemberOptions {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Exclusive {
+pub(crate) enum Exclusive {
     #[default]
     No,
     Yes,
 }
 
 impl Exclusive {
-    fn is_no(&self) -> bool {
+    pub(crate) fn is_no(&self) -> bool {
         *self == Self::No
     }
 }
