@@ -138,6 +138,7 @@ impl PartitionActor {
         incarnation: Incarnation,
     ) -> Self {
         let sentinel = Sentinel::partition(owner.clone(), part.id);
+        let notices = Notices::new(shared.clone(), part.clone());
         Self {
             shared,
             topic,
@@ -147,7 +148,7 @@ impl PartitionActor {
             first_offset: Offset::ZERO,
             inflight: VecDeque::new(),
             waits: WaitList::new(part.clone()),
-            notices: Notices::new(part.clone()),
+            notices,
             room: RoomQueue::new(part.clone()),
             later: schedule::Later::default(),
             look: None,

@@ -14,6 +14,8 @@ use callboard_protocol::{ErrorCode, Offset, client::Ack, error::Refusal};
 
 use super::waits::{Processed, ProcessedOutcome, Sent};
 use crate::actors::{
+    Shared,
+    append::lost,
     directory::PartitionRef,
     notice::{NoticeTo, Outcome},
     waiting::Until,
@@ -24,6 +26,7 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// See the module.
 pub struct Notices {
+    shared: Arc<Shared>,
     part: Arc<PartitionRef>,
     waiting: BTreeMap<Offset, Vec<Waiting>>,
     /// Where some wait only for the record to be stored, so that a commit need not look at all others.
@@ -49,8 +52,9 @@ pub(super) fn until(on: Ack) -> Option<Until> {
 
 impl Notices {
     /// None waits.
-    pub fn new(part: Arc<PartitionRef>) -> Self {
+    pub fn new(shared: Arc<Shared>, part: Arc<PartitionRef>) -> Self {
         Self {
+            shared,
             part,
             waiting: BTreeMap::new(),
             unstored: BTreeSet::new(),
@@ -163,8 +167,10 @@ impl Notices {
 }
 
 impl Drop for Notices {
-    /// After a panic as well: the next actor counts for itself.
+    /// After a panic: the next actor does not know who waits, and counts for itself.
     fn drop(&mut self) {
-        drop(self.take(.., |_| true));
+        for (to, outcome) in self.fail(.., &lost()) {
+            to.give(&self.shared, &self.part.topic, self.part.id, &outcome);
+        }
     }
 }

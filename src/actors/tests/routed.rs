@@ -575,3 +575,16 @@ async fn routed_record_passes_nobody_who_waits_for_room() {
     assert_eq!(client.answer(2).await["offset"], 1);
     assert_eq!(kept(&broker, "a"), 0);
 }
+
+#[actix_rt::test]
+async fn notice_that_waits_at_a_partition_that_dies_says_so() {
+    let broker = Running::start().await;
+    let mut client = Talker::connect(&broker).await;
+    let notify = json!({"on": "processed", "correlation_id": "c"});
+    let frame = json!({"type": "publish", "id": 1, "topic": "jobs", "payload": 1, "notify": notify});
+    assert_eq!(client.ask(frame).await["offset"], 0);
+    part(&broker, "jobs").addr().unwrap().do_send(InjectPanic);
+    let notice = client.next().await;
+    assert_eq!(notice["type"], "notice", "{notice}");
+    assert_eq!(notice["error"]["code"], "internal", "{notice}");
+}
