@@ -20,6 +20,7 @@ use super::{
     Completion, Fact, FactChange, Gap, GapReason, Log, OpenPartition, OpenedPartition, Page, PartitionKey,
     Retention, Store, StoreError, StoredTopic, Submission, Submitted, TopicId, check_set,
     expiry::{Expiries, Looked},
+    heap,
     tail::{Tail, body, missing, recent_ids},
 };
 
@@ -467,6 +468,7 @@ impl Store for MemoryStore {
         for partition in partitions {
             partition.retain(now);
         }
+        heap::give_back();
     }
 
     fn shutdown(&self) -> Completion<()> {

@@ -5,6 +5,7 @@
 //! expectation to wait, except [`Log::read`], which belongs on a reader thread.
 
 mod expiry;
+mod heap;
 pub mod journal;
 pub mod memory;
 mod tail;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use callboard_core::record::Batch;
 use callboard_protocol::{Offset, Timestamp};
 
-use super::{Gap, GapReason, Log, Page, RecentId, StoreError};
+use super::{Gap, GapReason, Log, Page, RecentId, StoreError, heap};
 
 /// At most this many records are read back for their message ids when a partition is opened.
 const RECENT_RECORDS_MAX: u64 = 1 << 20;
@@ -151,6 +151,7 @@ impl Tail {
             }
         }
         if freed > 0 {
+            heap::count_freed(freed);
             self.merge_expired(boundary);
         }
         freed

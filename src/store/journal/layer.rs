@@ -21,7 +21,7 @@ use super::{
     disk::io_error, files::Files, journal_file::Spares, laying::Laid, partition::Partition, queue::Queue,
     retention, writer::Request,
 };
-use crate::store::{Log as _, PartitionKey, StoreError, TopicId};
+use crate::store::{Log as _, PartitionKey, StoreError, TopicId, heap};
 
 /// With more partitions than this, the whole file system is flushed at once.
 const SINGLE_FLUSHES_MAX: usize = 64;
@@ -190,6 +190,7 @@ impl Layer {
                     // A writer that is finished lays everything down anyway.
                     let _ = self.writer.push(Request::Rotate);
                 }
+                heap::give_back();
             }
             Command::Remove(topic, partitions) => self.remove(topic, &partitions),
             Command::RemoveOthers(topics) => self.remove_others(&topics),
