@@ -24,6 +24,8 @@ use crate::{
 
 const EXCHANGE: &str = "exchange/";
 const BINDING: &str = "binding/";
+/// The highest number that a binding was ever given, so that none is given twice.
+const LAST_BINDING: &str = "last-binding";
 
 /// What the store keeps of an exchange besides its name.
 #[derive(Serialize, Deserialize)]
@@ -73,6 +75,13 @@ fn keep_binding(binding: &Binding) -> FactChange {
     FactChange {
         key: format!("{BINDING}{}", binding.id.0),
         value: Some(json(&kept)),
+    }
+}
+
+fn keep_last(id: BindingId) -> FactChange {
+    FactChange {
+        key: LAST_BINDING.to_owned(),
+        value: Some(id.0.to_string()),
     }
 }
 
@@ -250,8 +259,10 @@ impl BrokerActor {
             Destination::Exchange(_) => false,
         };
         let (orphans, bindings): (Vec<_>, Vec<_>) = facts.iter().filter_map(binding_of).partition(is_orphan);
-        let newest = bindings.iter().chain(&orphans).map(|binding| binding.id.0).max();
-        self.last_binding = newest.unwrap_or_default();
+        let numbers = bindings.iter().chain(&orphans).map(|binding| binding.id.0);
+        let given = facts.iter().find(|fact| fact.key == LAST_BINDING);
+        let given = given.and_then(|fact| fact.value.parse().ok());
+        self.last_binding = numbers.chain(given).max().unwrap_or_default();
         let exchanges = facts.iter().filter_map(exchange_of).collect();
         let (known, faults) = Exchanges::restore(exchanges, bindings);
         for fault in faults {
@@ -442,7 +453,7 @@ impl Handler<AddBinding> for BrokerActor {
                     broker.last_binding = id.0;
                     Ok(Change {
                         outcome: id,
-                        facts: vec![keep_binding(&binding)],
+                        facts: vec![keep_binding(&binding), keep_last(id)],
                         events: vec![was_bound(&binding)],
                     })
                 }

@@ -16,6 +16,8 @@ fn exchanges_and_bindings_are_there_after_kill_9_with_their_ids() {
     client
         .ok(json!({"type": "bind", "exchange": "readings", "to_exchange": "lost", "routing_key": "*.copy"}));
     client.bind("readings", "gone", "gone");
+    let with_gone = broker.get("/api/v1/exchanges/readings/bindings").expect(200);
+    let gone = with_gone["bindings"].as_array().unwrap().last().unwrap()["id"].clone();
     client.ok(json!({"type": "unbind", "exchange": "readings", "topic": "gone", "routing_key": "gone"}));
     let paths = [
         "/api/v1/exchanges",
@@ -30,7 +32,7 @@ fn exchanges_and_bindings_are_there_after_kill_9_with_their_ids() {
     let mut client = Asker::new(&broker);
     assert_eq!(client.routed("readings", "plant.copy"), ["found", "plant"]);
     assert_eq!(client.routed("readings", "elsewhere"), ["found"]);
-    // Ids are not given again.
+    // Ids are not given again, not even the newest one's.
     client.bind("readings", "new", "new");
     let bindings = broker.get(paths[1]).expect(200);
     let ids: Vec<_> = bindings["bindings"].as_array().unwrap().iter().collect();
@@ -41,6 +43,7 @@ fn exchanges_and_bindings_are_there_after_kill_9_with_their_ids() {
             .iter()
             .any(|known| known["id"] == ids[2]["id"])
     );
+    assert_ne!(ids[2]["id"], gone);
 }
 
 #[test]
