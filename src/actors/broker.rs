@@ -510,6 +510,8 @@ impl Handler<DeleteTopic> for BrokerActor {
         let Some(entry) = self.topics.remove(name.as_str()) else {
             return Box::pin(std::future::ready(Err(not_found(&name))));
         };
+        // Its bindings first: a record that is routed from now on goes where else it was bound to.
+        let forgotten = self.forget_topic_bindings(&name);
         if let Some(topic) = self.shared.directory.remove(&name) {
             topic.set_deleted();
             for worker in self.shared.workers().iter() {
@@ -522,7 +524,6 @@ impl Handler<DeleteTopic> for BrokerActor {
         }
         let store = &self.shared.store;
         let deleted = store.delete_topic(entry.stored.id);
-        let forgotten = self.forget_topic_bindings(&name);
         // What a crash leaves of them goes at the next start.
         let forgotten = (!forgotten.is_empty()).then(|| store.keep_facts(forgotten));
         Box::pin(async move {

@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +23,8 @@ const UNROUTABLE_MAX: usize = 100;
 #[derive(Default)]
 pub struct Exchanges {
     known: RwLock<Known>,
+    /// Whether what the store keeps of them was read.
+    are_known: AtomicBool,
     version: AtomicU64,
     counts: RwLock<Counts>,
     unroutable: Mutex<VecDeque<Unroutable>>,
@@ -94,6 +96,16 @@ impl Exchanges {
     /// Changes with every change of what routes where; read before [`Self::route`] by whoever keeps its outcome.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// Whether they are all there; not before the broker has read what it keeps of them.
+    pub fn are_known(&self) -> bool {
+        self.are_known.load(Ordering::Acquire)
+    }
+
+    /// They are all there.
+    pub(super) fn set_known(&self) {
+        self.are_known.store(true, Ordering::Release);
     }
 
     /// All of them.

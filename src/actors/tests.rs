@@ -56,7 +56,19 @@ impl Running {
     }
 
     async fn start_with(store: Arc<dyn Store>, auto_create: bool, memory_only: bool) -> Self {
-        let settings = Settings {
+        let settings = Self::settings(auto_create, memory_only);
+        let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
+        let (ready, is_ready) = oneshot::channel();
+        BrokerActor::new(shared.clone(), Vec::new(), 2, ready).start();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        actix_rt::spawn(server::start(shared.clone(), listener, &[], 2).unwrap());
+        is_ready.await.unwrap();
+        Self { shared, url }
+    }
+
+    fn settings(auto_create: bool, memory_only: bool) -> Settings {
+        Settings {
             auto_create,
             memory_only,
             heartbeat_ms: 15_000,
@@ -66,15 +78,7 @@ impl Running {
             temporary_grace_ms: 60_000,
             revoke_grace_ms: 1_000,
             webhook_allow_private: AllowPrivate::Yes,
-        };
-        let shared = Arc::new(Shared::new(settings, store, Readers::start(1).unwrap()));
-        let (ready, is_ready) = oneshot::channel();
-        BrokerActor::new(shared.clone(), Vec::new(), 2, ready).start();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
-        actix_rt::spawn(server::start(shared.clone(), listener, &[], 2).unwrap());
-        is_ready.await.unwrap();
-        Self { shared, url }
+        }
     }
 
     async fn client(&self) -> Client {

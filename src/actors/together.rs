@@ -223,6 +223,21 @@ pub enum Submits {
     Own,
 }
 
+/// The store took nothing of the publish. Comes between [`Resolved`] and [`Released`], so that nothing was given
+/// an offset behind what is taken back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct NotSubmitted {
+    /// For which publish.
+    pub id: TogetherId,
+    /// Who gave the offsets.
+    pub incarnation: Incarnation,
+    /// The first of them.
+    pub base: Offset,
+    /// What the publishers are told.
+    pub refusal: Refusal,
+}
+
 /// A partition that was visited need not wait any longer.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -364,6 +364,12 @@ impl Schedules {
         self.turns.is_empty()
     }
 
+    /// Bytes of the entries that still count.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
     /// Whether as many are kept as may be.
     #[must_use]
     pub fn is_full(&self) -> bool {

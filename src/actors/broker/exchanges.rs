@@ -258,6 +258,7 @@ impl BrokerActor {
             log::error!("something of an exchange is left out: {fault}");
         }
         self.shared.exchanges.change(|all| *all = known);
+        self.shared.exchanges.set_known();
         if !orphans.is_empty() {
             // Not awaited: tried again at the next start.
             drop(
@@ -273,6 +274,18 @@ impl BrokerActor {
         &self,
         change: impl FnOnce(&mut Self, &mut Exchanges) -> Result<Change<T>, Refusal> + 'static,
     ) -> ResponseActFuture<Self, Result<T, Refusal>> {
+        if !self.shared.exchanges.are_known() {
+            // It would take the place, and a binding the number, of one that is kept.
+            let (code, why) = if self.shared.is_ready() {
+                (
+                    ErrorCode::StorageFailed,
+                    "the exchanges that are kept could not be read",
+                )
+            } else {
+                (ErrorCode::Overloaded, "the broker is starting")
+            };
+            return Box::pin(fut::ready(Err(Refusal::new(code, why))));
+        }
         let turn = self.changing_exchanges.clone().lock_owned().into_actor(self);
         Box::pin(turn.then(move |turn, broker, _| {
             let shared = broker.shared.clone();
@@ -314,9 +327,14 @@ impl BrokerActor {
             Ok(facts) => facts,
             Err(error) => return log::error!("a change of the exchanges that was not kept stays: {error}"),
         };
+        // Those of a topic that is gone are perhaps not forgotten yet.
+        let leads_somewhere = |binding: &Binding| match &binding.to {
+            Destination::Topic(topic) => self.topics.contains_key(topic),
+            Destination::Exchange(_) => true,
+        };
         let exchanges = facts.iter().filter_map(exchange_of).collect();
-        let bindings = facts.iter().filter_map(binding_of).collect();
-        let (known, _) = Exchanges::restore(exchanges, bindings);
+        let bindings = facts.iter().filter_map(binding_of).filter(leads_somewhere);
+        let (known, _) = Exchanges::restore(exchanges, bindings.collect());
         self.shared.exchanges.change(|all| *all = known);
     }
 

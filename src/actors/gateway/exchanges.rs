@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use callboard_core::exchange::{Binding, BindingId, Destination, Exchange, ExchangeError};
 use callboard_protocol::{
-    ErrorCode, ExchangeKind, ExchangeName,
+    ErrorCode, ExchangeKind, ExchangeName, TopicName,
     client::{Bind, BindTo, NewRecord},
     error::Refusal,
     server::{RecordResult, RoutedResult},
@@ -318,6 +318,12 @@ pub fn find_route(
         .map_err(|error| Refusal::new(ErrorCode::InvalidArgument, error.to_string()))?;
     let route = shared.exchanges.route(exchange, routing_key);
     if let Err(refusal) = &route
+        && !shared.exchanges.are_known()
+        && refusal.code == ErrorCode::ExchangeNotFound
+    {
+        return Err(starting());
+    }
+    if let Err(refusal) = &route
         && refusal.code == ErrorCode::Unroutable
     {
         shared.exchanges.note_unroutable(Unroutable {
@@ -331,13 +337,25 @@ pub fn find_route(
     route
 }
 
-/// The topics of a route as they are now; one that is being deleted takes its binding along.
-pub fn placings(shared: &Shared, route: &Route) -> Vec<Placing> {
-    let topics = route
-        .topics
-        .iter()
-        .filter_map(|name| shared.directory.get(name.as_str()));
-    topics.map(Placing::new).collect()
+/// The topics of a route as they are now: all of them, because a record goes to all or to none.
+///
+/// # Errors
+/// `overloaded` while the broker starts and one is not open yet, `topic_not_found` if one is not there, because it
+/// is being deleted or could not be read at the start.
+pub fn placings(shared: &Shared, route: &Route) -> Result<Vec<Placing>, Refusal> {
+    let placing = |name: &TopicName| match shared.directory.get(name.as_str()) {
+        Some(topic) => Ok(Placing::new(topic)),
+        None if shared.is_ready() => {
+            let message = format!("the routing key leads to {name}, which can not be used");
+            Err(Refusal::new(ErrorCode::TopicNotFound, message))
+        }
+        None => Err(starting()),
+    };
+    route.topics.iter().map(placing).collect()
+}
+
+fn starting() -> Refusal {
+    Refusal::new(ErrorCode::Overloaded, "the broker is starting")
 }
 
 /// Publishes records that stand alone each through an exchange; each is stored in all topics that it is routed to
@@ -363,8 +381,9 @@ pub async fn publish_routed(
         vec![Placing::new(topic_or_new(shared, routing_key, Want::Auto).await?)]
     } else {
         let route = find_route(shared, (exchange, routing_key), count as u64, || sender)?;
+        let placings = self::placings(shared, &route)?;
         route.count(clock::now(), count as u64);
-        self::placings(shared, &route)
+        placings
     };
     let asked = bounded(asked);
     let mut intake = Intake::of_caller(shared.push().allow_private());

@@ -10,7 +10,9 @@ use callboard_core::{
 use callboard_protocol::{ErrorCode, client::NewRecord, error::Refusal};
 use tokio::sync::oneshot;
 
-use super::{DRAFT_BYTES_MAX, Intake, Open, Placing, addressed, in_flight_bytes, not_stored, parts};
+use super::{
+    DRAFT_BYTES_MAX, Intake, Open, Placing, addressed, due_later, in_flight_bytes, not_stored, parts,
+};
 use crate::actors::{
     append::{Asked, Keep, Origin, Receipt, Reply},
     directory::PartitionRef,
@@ -110,7 +112,8 @@ impl Intake {
         for placing in placings.iter_mut() {
             targets.push(placing.partition(record)?.clone());
         }
-        if targets.len() == 1 || record.ttl_ms == Some(0) {
+        let is_later = due_later(record, asked)?.is_some();
+        if targets.len() == 1 || (record.ttl_ms == Some(0) && !is_later) {
             if asked.until().is_some() && record.ttl_ms == Some(0) {
                 return Err(not_stored());
             }
@@ -121,7 +124,7 @@ impl Intake {
             }
             return Ok(());
         }
-        check_together(targets.len(), record)?;
+        check_together(targets.len(), is_later)?;
         let encodings: Vec<RecordParts<'_>> = placings
             .iter()
             .map(|placing| parts(record, record.ttl_ms.or(placing.config.ttl_ms)))
@@ -201,10 +204,10 @@ impl Intake {
     }
 }
 
-fn check_together(count: usize, record: &NewRecord<'_>) -> Result<(), Refusal> {
+fn check_together(count: usize, is_later: bool) -> Result<(), Refusal> {
     let message = if count > STOPS_MAX {
         format!("the routing key leads to {count} topics; one publish is stored in at most {STOPS_MAX}")
-    } else if record.due.is_some() {
+    } else if is_later {
         format!("the routing key leads to {count} topics; a record that is due later can go to one only")
     } else {
         return Ok(());

@@ -334,6 +334,8 @@ impl PartitionActor {
                     self.part.set_given(state.next_offset());
                 }
                 self.end_waits(batch.base_offset.., &refusal, Stays::No);
+                // Who published them is told that they are not stored.
+                drop(self.notices.fail(batch.base_offset.., &refusal));
                 self.settle(inflight.receipt, Settlement::Refused(refusal));
             }
         }

@@ -13,15 +13,15 @@ use actix::prelude::*;
 use callboard_core::partition::{Admission, Draft, Outcome, Outcomes};
 use callboard_protocol::{ErrorCode, Offset, error::Refusal};
 
-use super::{Inflight, PartitionActor, admit::not_open, deleted, mailbox::StoreEvent};
+use super::{Inflight, PartitionActor, Stays, admit::not_open, deleted, mailbox::StoreEvent};
 use crate::{
     actors::{
-        append::{Append, Asked, Receipt, Settlement},
+        append::{Append, Asked, Receipt, Settlement, lost},
         clock,
         directory::PartitionRef,
         together::{
-            After, Fate, Kept, Refusals, Released, Reserved, Resolved, Stop, Submits, Together, TogetherId,
-            Visit,
+            After, Fate, Kept, NotSubmitted, Refusals, Released, Reserved, Resolved, Stop, Submits, Together,
+            TogetherId, Visit,
         },
         waiting::Until,
     },
@@ -62,6 +62,15 @@ impl Handler<Resolved> for PartitionActor {
     }
 }
 
+impl Handler<NotSubmitted> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, refused: NotSubmitted, ctx: &mut Self::Context) {
+        self.not_submitted(&refused);
+        self.settled_down(ctx);
+    }
+}
+
 impl Handler<Released> for PartitionActor {
     type Result = ();
 
@@ -98,6 +107,8 @@ impl PartitionActor {
             Some(hold) if hold.id == together.id => self.take_back(),
             Some(hold) => return hold.queue.push_back(Held::Visit(together)),
             None => {
+                // Who waits for room came before.
+                self.fill_room();
                 self.hold = Some(Hold {
                     id: together.id,
                     reserved: None,
@@ -131,8 +142,13 @@ impl PartitionActor {
         stop.reserved = None;
         let why_not = if self.closed {
             Some(deleted())
+        } else if self.state.is_none() {
+            Some(not_open())
+        } else if !self.room.is_empty() {
+            // It would pass those, some of which may be its own publisher's, and can not wait with them.
+            Some(named(&others_wait(), &self.part.topic))
         } else {
-            self.state.is_none().then(not_open)
+            None
         };
         if let Some(refusal) = why_not {
             for record in &stop.records {
@@ -285,7 +301,7 @@ impl PartitionActor {
             visited.push(part);
         }
         // What the store says of it comes to the partitions after they were told that it is theirs.
-        self.submit_all(&reserved);
+        self.submit_all(id, &reserved);
         for part in visited {
             if part.key == self.part.key {
                 self.go_on();
@@ -298,7 +314,7 @@ impl PartitionActor {
         }
     }
 
-    fn submit_all(&self, reserved: &[(Arc<PartitionRef>, Reserved)]) {
+    fn submit_all(&mut self, id: TogetherId, reserved: &[(Arc<PartitionRef>, Reserved)]) {
         let mut submissions: Vec<Submission> = reserved
             .iter()
             .filter_map(|(part, own)| {
@@ -317,14 +333,68 @@ impl PartitionActor {
                 .map_or(Ok(Submitted::Pending), |only| self.shared.store.submit(only)),
             _ => self.shared.store.submit_together(submissions),
         };
-        if matches!(submitted, Ok(Submitted::Pending)) {
-            return;
-        }
+        let refusal = match submitted {
+            Ok(Submitted::Pending) => return,
+            Ok(Submitted::Committed) => None,
+            Err(error) => Some(not_taken(&error)),
+        };
         for (part, own) in reserved {
-            if let (Some(addr), Some(batch)) = (part.addr(), &own.batch) {
-                addr.do_send(StoreEvent(told(&submitted, own, batch.next_offset())));
+            let (Some(addr), Some(batch)) = (part.addr(), &own.batch) else {
+                continue;
+            };
+            let Some(refusal) = &refusal else {
+                addr.do_send(StoreEvent(CommitEvent::Committed {
+                    incarnation: own.incarnation,
+                    next_offset: batch.next_offset(),
+                }));
+                continue;
+            };
+            let refused = NotSubmitted {
+                id,
+                incarnation: own.incarnation,
+                base: own.base,
+                refusal: refusal.clone(),
+            };
+            if part.key == self.part.key {
+                // At once, because it goes on before it sees to its mailbox.
+                self.not_submitted(&refused);
+            } else {
+                addr.do_send(refused);
             }
         }
+    }
+
+    /// Takes back what the store did not take, and nothing that was submitted before.
+    fn not_submitted(&mut self, refused: &NotSubmitted) {
+        let NotSubmitted {
+            id,
+            incarnation,
+            base,
+            refusal,
+        } = refused;
+        let is_held = self.hold.as_ref().is_some_and(|hold| hold.id == *id);
+        let Some(state) = self
+            .state
+            .as_mut()
+            .filter(|_| is_held && *incarnation == self.incarnation)
+        else {
+            return;
+        };
+        state.fail(*base);
+        if self.topic.records_max.is_some() {
+            self.part.set_given(state.next_offset());
+        }
+        let is_of_it = |inflight: &Inflight| {
+            let batch = inflight.batch.as_ref();
+            batch.is_some_and(|batch| batch.base_offset == *base)
+        };
+        let index = self.inflight.iter().rposition(is_of_it);
+        if let Some(inflight) = index.and_then(|index| self.inflight.remove(index)) {
+            self.settle(inflight.receipt, Settlement::Refused(refusal.clone()));
+        }
+        self.end_waits(*base.., refusal, Stays::No);
+        // Who published them is told that they are not stored.
+        drop(self.notices.fail(*base.., refusal));
     }
 
     /// What was reserved is going to be kept.
@@ -345,8 +415,13 @@ impl PartitionActor {
         let is_held = self.hold.as_ref().is_some_and(|hold| hold.id == id);
         let own = reserved.filter(|own| own.incarnation == self.incarnation && self.state.is_some());
         let (Some(own), true) = (own, is_held) else {
-            // Opened anew since then: the store refuses what the former incarnation gave.
-            let refusal = if self.closed { deleted() } else { not_open() };
+            let refusal = match (self.closed, is_held) {
+                (true, _) => deleted(),
+                // Opened anew since then: the store refuses what the former incarnation gave.
+                (false, true) => not_open(),
+                // Another actor gave the offsets, and it is not known whether the store has them.
+                (false, false) => lost(),
+            };
             self.settle(receipt, Settlement::Refused(refusal));
             if is_held && submits == Submits::Own {
                 self.go_on();
@@ -396,19 +471,20 @@ pub(super) fn deadline_of(asked: Asked) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_millis(timeout_ms))
 }
 
-/// What the store would say later if it did not say it at once.
-fn told(submitted: &Result<Submitted, StoreError>, own: &Reserved, next_offset: Offset) -> CommitEvent {
-    match submitted {
-        Ok(_) => CommitEvent::Committed {
-            incarnation: own.incarnation,
-            next_offset,
-        },
-        Err(error) => CommitEvent::Failed {
-            incarnation: own.incarnation,
-            from_offset: own.base,
-            error: error.clone(),
-        },
+/// What the publishers are told when the store takes nothing of it. One of the topics may be gone, and then the
+/// others are there all the same.
+fn not_taken(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::Closed => Refusal::new(
+            ErrorCode::StorageFailed,
+            "one of the topics that the record was routed to was closed, so none stored it",
+        ),
+        other => super::refusal(other),
     }
+}
+
+fn others_wait() -> Refusal {
+    Refusal::new(ErrorCode::TopicFull, "others wait for room in the topic")
 }
 
 /// Encoded bytes of each record of a stop, those that are not stored as 0.

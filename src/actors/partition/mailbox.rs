@@ -221,7 +221,7 @@ impl PartitionActor {
         let refusal = Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down");
         // The others are answered when it is known whether they are stored.
         self.end_waits(..self.visible(), &refusal, Stays::Yes);
-        let due = self.notices.fail(.., &refusal);
+        let due = self.notices.fail(..self.visible(), &refusal);
         self.give(due);
         self.refuse_room(&refusal);
     }

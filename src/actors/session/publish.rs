@@ -214,12 +214,12 @@ impl SessionActor {
         };
         if !routing.known.contains_key(routing.wanted.as_str()) {
             let route = find_route(&shared, (exchange, routing_key), count, || sender(&self.conn));
-            match route {
-                Ok(route) => {
+            let placed = route.and_then(|route| Ok((placings(&shared, &route)?, route)));
+            match placed {
+                Ok((placings, route)) => {
                     if routing.known.len() >= ROUTES_MAX {
                         routing.known.clear();
                     }
-                    let placings = placings(&shared, &route);
                     routing
                         .known
                         .insert(routing.wanted.as_str().into(), (route, placings));

@@ -84,6 +84,20 @@ impl FailingStore {
         topic.is_some_and(|topic| topic.name.as_str() == "$events")
     }
 
+    /// Stores all that was held.
+    pub fn release(&self) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        for submission in held {
+            let sink = self.sinks.lock().unwrap()[&submission.key].clone();
+            let (incarnation, next_offset) = (submission.incarnation, submission.batch.next_offset());
+            self.memory.submit(submission).unwrap();
+            sink(CommitEvent::Committed {
+                incarnation,
+                next_offset,
+            });
+        }
+    }
+
     /// Refuses all that was held.
     pub fn fail(&self) {
         let held = std::mem::take(&mut *self.held.lock().unwrap());

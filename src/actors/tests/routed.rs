@@ -9,6 +9,10 @@ use callboard_protocol::{
 };
 use serde_json::{Value, json};
 
+use actix::Actor as _;
+use callboard_core::exchange::Exchange;
+use tokio::sync::oneshot;
+
 use super::{
     Running,
     failing::{FailingStore, Mode},
@@ -17,15 +21,23 @@ use super::{
 };
 use crate::{
     actors::{
+        Shared,
         append::Asked,
+        broker::{BrokerActor, DeclareExchange},
         directory::PartitionRef,
         gateway::{
             self,
             exchanges::{self, Creation, NewExchange, Sender},
         },
+        group::handle::GroupPart,
         partition::{InjectPanic, Stall},
+        readers::Readers,
     },
-    store::journal::{JournalOptions, JournalStore},
+    store::{
+        Fact, FactChange, Store as _,
+        journal::{JournalOptions, JournalStore},
+        memory::MemoryStore,
+    },
 };
 
 async fn exchange(broker: &Running, name: &str, kind: ExchangeKind) {
@@ -449,4 +461,117 @@ async fn publisher_is_noticed_when_its_record_comes_so_far() {
         (&processed["result"], &processed["offset"]),
         (&json!({"done": true}), &json!(2))
     );
+}
+
+#[actix_rt::test]
+async fn refused_set_takes_nothing_along_that_is_on_its_way() {
+    let store = Arc::new(FailingStore::default());
+    let broker = Running::start_durable(store.clone()).await;
+    fan_out(&broker, &["a", "b"]).await;
+    let mut client = Talker::connect(&broker).await;
+    store.set(Mode::Hold);
+    for (id, topic) in [(1, "a"), (2, "b")] {
+        let alone = json!({"type": "publish", "id": id, "topic": topic, "payload": id});
+        client.say(alone).await;
+    }
+    while store.held() < 2 {
+        tokio::task::yield_now().await;
+    }
+    store.set(Mode::Refuse);
+    let refused = client.ask(publish(3, &json!(3))).await;
+    assert_eq!(refused["code"], "storage_failed", "{refused}");
+    store.set(Mode::Store);
+    store.release();
+    for id in [1, 2] {
+        let answer = client.answer(id).await;
+        assert_eq!(answer["offset"], 0, "stored, and yet: {answer}");
+    }
+    let answer = client.ask(publish(4, &json!(4))).await;
+    for route in answer["routes"].as_array().unwrap() {
+        assert_eq!(route["offset"], 1, "{answer}");
+    }
+}
+
+#[actix_rt::test]
+async fn route_to_a_topic_that_can_not_be_used_stores_nothing_and_is_answered() {
+    let broker = Running::start().await;
+    fan_out(&broker, &["a", "b"]).await;
+    exchange(&broker, "one", ExchangeKind::Fanout).await;
+    bind(&broker, "one", "b", "").await;
+    let mut client = Talker::connect(&broker).await;
+    broker.shared.directory.remove("b");
+    for (id, exchange) in [(1, "all"), (2, "one")] {
+        let frame = json!({"type": "publish", "id": id, "exchange": exchange, "payload": id});
+        let answer = client.ask(frame).await;
+        assert_eq!(answer["code"], "topic_not_found", "{answer}");
+    }
+    assert_eq!(kept(&broker, "a"), 0);
+}
+
+#[actix_rt::test]
+async fn record_that_is_due_already_takes_every_route_and_a_later_one_none_alone() {
+    let broker = Running::start().await;
+    fan_out(&broker, &["a", "b"]).await;
+    let mut client = Talker::connect(&broker).await;
+    let mut frame = publish(1, &json!(1));
+    frame["delay_ms"] = json!(0);
+    let answer = client.ask(frame).await;
+    assert_eq!(answer["routes"].as_array().map(Vec::len), Some(2), "{answer}");
+    let mut frame = publish(2, &json!(2));
+    frame["delay_ms"] = json!(60_000);
+    frame["ttl_ms"] = json!(0);
+    let answer = client.ask(frame).await;
+    assert_eq!(answer["code"], "invalid_argument", "{answer}");
+    assert_eq!(part(&broker, "a").scheduled() + part(&broker, "b").scheduled(), 0);
+}
+
+#[actix_rt::test]
+async fn exchanges_are_neither_used_nor_changed_before_those_that_are_kept_are_read() {
+    let store = Arc::new(MemoryStore::new());
+    let kept = Fact {
+        key: "binding/1".to_owned(),
+        value: r#"{"exchange":"all","topic":"a","routing_key":""}"#.to_owned(),
+    };
+    let change = FactChange {
+        key: kept.key.clone(),
+        value: Some(kept.value.clone()),
+    };
+    store.keep_facts(vec![change]).await.unwrap().unwrap();
+    let settings = Running::settings(true, true);
+    let shared = Arc::new(Shared::new(settings, store.clone(), Readers::start(1).unwrap()));
+    let (ready, _is_ready) = oneshot::channel();
+    // None of its workers is there yet, and connections may come before the last one is.
+    let registry = BrokerActor::new(shared.clone(), Vec::new(), 1, ready).start();
+    let declare = DeclareExchange {
+        exchange: Exchange {
+            name: ExchangeName::parse("all").unwrap(),
+            kind: ExchangeKind::Direct,
+            alternate: None,
+        },
+        creation: Creation::Declare,
+    };
+    let refused = registry.send(declare).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Overloaded);
+    let refused = exchanges::find_route(&shared, ("all", "k"), 1, Sender::default).err();
+    assert_eq!(refused.map(|refusal| refusal.code), Some(ErrorCode::Overloaded));
+    assert_eq!(store.facts().unwrap(), [kept]);
+}
+
+#[actix_rt::test]
+async fn routed_record_passes_nobody_who_waits_for_room() {
+    let broker = Running::start().await;
+    create(&broker, "full", json!({"records_max": 1, "when_full": "wait"})).await;
+    fan_out(&broker, &["a", "full"]).await;
+    let mut client = Talker::connect(&broker).await;
+    let alone = |id: u64| json!({"type": "publish", "id": id, "topic": "full", "payload": id});
+    assert_eq!(client.ask(alone(1)).await["offset"], 0);
+    client.say(alone(2)).await;
+    let full = part(&broker, "full");
+    super::waits::until(|| full.waits.for_room()).await;
+    // There is room, and nobody has said so yet.
+    full.set_groups(Arc::new([GroupPart::detached(&full.topic, 1)]));
+    let routed = client.ask(publish(3, &json!(3))).await;
+    assert_eq!(routed["code"], "topic_full", "{routed}");
+    assert_eq!(client.answer(2).await["offset"], 1);
+    assert_eq!(kept(&broker, "a"), 0);
 }

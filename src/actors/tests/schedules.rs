@@ -289,3 +289,19 @@ async fn log_is_cut_although_the_oldest_record_still_waits() {
     assert_eq!(page.scheduled[0].payload.as_ref().unwrap().get(), "\"kept\"");
     assert!(publisher_cancel(&broker, &kept).await);
 }
+
+#[actix_rt::test]
+async fn partition_in_memory_takes_no_more_than_it_may_keep() {
+    let broker = Running::start().await;
+    let mut publisher = Talker::connect(&broker).await;
+    let padding = json!("x".repeat(400_000));
+    for number in 0..100 {
+        let answer = publisher.ask(later(number, 3_600_000, &padding)).await;
+        if answer["type"] == "error" {
+            assert_eq!(answer["code"], "overloaded", "{answer}");
+            assert!(number >= 20, "refused after {number}");
+            return;
+        }
+    }
+    panic!("40 MB were taken");
+}

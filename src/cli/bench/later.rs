@@ -337,10 +337,10 @@ impl Socket {
             // The first is due only in a while.
             self.poll
                 .poll(&mut self.events, Some(Duration::from_millis(100)))?;
-            let now = now_ms();
             self.link.receive(&mut self.scratch, Looks::AtLines, |line| {
                 let Some(record) = sequence_of(line) else { return };
-                let due = plan.due(record) as f64;
+                // Not before the read: what comes while it reads on would seem to come early.
+                let (due, now) = (plan.due(record) as f64, now_ms());
                 match seen.get_mut(record as usize) {
                     Some(seen) if !*seen => *seen = true,
                     _ => wrong = Some(format!("record {record} came twice, or was never scheduled")),

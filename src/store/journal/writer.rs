@@ -18,7 +18,8 @@ use super::{
     queue::Queue,
 };
 use crate::store::{
-    CommitEvent, CommitSink, Durability, Incarnation, Log as _, PartitionKey, StoreError, Submission, TopicId,
+    CommitEvent, CommitSink, Durability, Incarnation, Log as _, PartitionKey, StoreError, Submission,
+    TopicId, no_set,
 };
 
 /// A group is written in parts of about this size.
@@ -294,7 +295,13 @@ impl Writer {
                 slot.state = SlotState::Accepting;
             }
             drop(slot);
-            self.refuse_now(partition, error);
+            match error {
+                // Only who is closed hears that, because it means that the topic is gone.
+                StoreError::Closed if !partition.is_closed() => {
+                    self.refuse_now(partition, &no_set("one of them is closed".to_owned()));
+                }
+                error => self.refuse_now(partition, error),
+            }
         }
     }
 

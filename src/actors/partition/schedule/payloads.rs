@@ -1,6 +1,7 @@
 //! The payloads that are due soon, in memory before they are needed.
 //!
-//! Owns at most [`LOADED_BYTES_MAX`] of them, besides what is due already and must be loaded whatever it takes.
+//! Owns at most [`LOADED_BYTES_MAX`] of them, and one chunk more where the next one to be delivered is not among
+//! them: what is due and has to wait, because its topic is full, is not gathered here.
 //! Knows which records it has and which it lacks; reading is the reader threads' matter.
 
 use std::collections::{BTreeSet, HashMap};
@@ -73,10 +74,11 @@ impl Payloads {
     pub fn wanted(&mut self, index: &Schedules, now: Timestamp, committed: Offset) -> Vec<Waiting> {
         let soon = now.plus_ms(AHEAD_MS);
         let mut bytes = 0;
+        let is_awaited = self.lacks_first(index, committed).is_some();
         // What is loaded already counts, and so does what is going to be.
         let mut fits = |loaded: usize, waiting: &Waiting| {
             let has_room = loaded as u64 + bytes < LOADED_BYTES_MAX as u64;
-            let fits = bytes < CHUNK_BYTES && (has_room || waiting.turn.due <= now);
+            let fits = bytes < CHUNK_BYTES && (has_room || (is_awaited && waiting.turn.due <= now));
             bytes += u64::from(waiting.bytes);
             fits
         };
@@ -107,20 +109,25 @@ impl Payloads {
         wanted
     }
 
+    /// The first of all that wait, if it is not loaded and could be.
+    fn lacks_first(&self, index: &Schedules, committed: Offset) -> Option<Turn> {
+        let first = index.after(None).next()?;
+        let is_loaded = self.loaded.contains_key(&first.turn.number);
+        (!is_loaded && first.place < committed).then_some(first.turn)
+    }
+
     /// When something will have to be loaded that is not; the moment may be past. What can not be read before
     /// it is committed is not counted: the commit asks again.
     pub fn next_load(&self, index: &Schedules, committed: Offset) -> Option<Timestamp> {
-        let is_full = self.bytes >= LOADED_BYTES_MAX;
+        if self.bytes >= LOADED_BYTES_MAX {
+            // The others come when what is loaded has gone.
+            return self.lacks_first(index, committed).map(|first| first.due);
+        }
         let readable = |turn: &&Turn| index.get(turn.number).is_some_and(|it| it.place < committed);
         let missing = self.missing.iter().find(readable).copied();
         let beyond = index.after(self.horizon).next().map(|waiting| waiting.turn);
         let first = missing.into_iter().chain(beyond).min()?;
-        // When the memory is full, only what is due is loaded.
-        Some(if is_full {
-            first.due
-        } else {
-            Timestamp(first.due.0.saturating_sub(AHEAD_MS))
-        })
+        Some(Timestamp(first.due.0.saturating_sub(AHEAD_MS)))
     }
 
     /// Records were read; those that do not wait any more are dropped.
@@ -185,5 +192,95 @@ fn record_of(waiting: &Waiting, parts: &RecordParts<'_>) -> Option<(Timestamp, B
             );
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use callboard_core::schedule::log::Scheduled;
+
+    use super::*;
+
+    const PAYLOAD: [u8; 1000] = [b'1'; 1000];
+
+    fn record() -> Vec<u8> {
+        let mut record = Vec::new();
+        let parts = RecordParts {
+            payload: &PAYLOAD,
+            ..RecordParts::default()
+        };
+        parts.encode(&mut record);
+        record
+    }
+
+    /// Loads until nothing more is wanted.
+    fn load(payloads: &mut Payloads, index: &Schedules, now: Timestamp) -> usize {
+        let mut loaded = 0;
+        loop {
+            let wanted = payloads.wanted(index, now, Offset(u64::MAX));
+            if wanted.is_empty() {
+                return loaded;
+            }
+            for waiting in wanted {
+                payloads.arrived(waiting.turn, record().into());
+                loaded += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_due_and_has_to_wait_is_not_gathered_in_memory() {
+        let (mut index, mut payloads) = (Schedules::default(), Payloads::default());
+        let record = record();
+        let (now, count) = (Timestamp(10_000), 1000);
+        for number in 0..count {
+            let scheduled = Scheduled {
+                at: Timestamp(0),
+                due: Timestamp(1 + number),
+                record: &record,
+            };
+            index.add(&scheduled, record.len() as u32);
+        }
+        load(&mut payloads, &index, now);
+        assert!(payloads.bytes <= LOADED_BYTES_MAX + CHUNK_BYTES as usize);
+        // Nobody has to wake for more before something has gone.
+        assert_eq!(payloads.next_load(&index, Offset(u64::MAX)), None);
+        let mut taken = 0;
+        loop {
+            let Some(first) = index.after(None).next() else {
+                break;
+            };
+            if payloads.get(first.turn.number).is_none() {
+                assert!(load(&mut payloads, &index, now) > 0, "the next one never comes");
+                continue;
+            }
+            payloads.forget(first.turn);
+            let place = index.take(&[first.turn.number], 10);
+            index.committed(place.plus(1));
+            taken += 1;
+        }
+        assert_eq!(taken, count);
+    }
+
+    #[test]
+    fn first_of_all_is_loaded_however_much_is_that_comes_later() {
+        let (mut index, mut payloads) = (Schedules::default(), Payloads::default());
+        let (record, now) = (record(), Timestamp(10_000));
+        for number in 0..100 {
+            // Scheduled backwards, so that what comes first finds no room.
+            let scheduled = Scheduled {
+                at: now,
+                due: Timestamp(12_000 - number),
+                record: &record,
+            };
+            let waiting = index.add(&scheduled, record.len() as u32);
+            payloads.keep(waiting.turn, &record, now);
+        }
+        let first = index.after(None).next().map(|first| first.turn);
+        let next = payloads.next_load(&index, Offset(u64::MAX));
+        assert!(next.is_some() && next <= first.map(|turn| turn.due));
+        load(&mut payloads, &index, Timestamp(12_000));
+        assert!(first.is_some_and(|turn| payloads.get(turn.number).is_some()));
+        assert!(payloads.bytes <= LOADED_BYTES_MAX + 2 * CHUNK_BYTES as usize);
     }
 }

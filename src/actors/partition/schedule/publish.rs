@@ -3,6 +3,7 @@
 use callboard_core::{
     partition::{DraftEntry, check_size},
     schedule::{SCHEDULED_MAX, Turn, log::Entry, log::Scheduled},
+    topic::Durability,
 };
 use callboard_protocol::{
     ErrorCode, Offset, ScheduleId, Timestamp,
@@ -16,6 +17,9 @@ use crate::actors::{
     clock,
     partition::PartitionActor,
 };
+
+/// Most bytes of scheduled records that a partition of a `memory` topic keeps; others take what the disk has.
+const MEMORY_BYTES_MAX: u64 = if cfg!(test) { 8 << 20 } else { 256 << 20 };
 
 /// What an append writes, and what it waits for.
 #[derive(Default)]
@@ -123,6 +127,13 @@ impl PartitionActor {
                 ErrorCode::Overloaded,
                 format!("the partition has {SCHEDULED_MAX} records that are due later, as many as it may"),
             ));
+        }
+        let is_in_memory = self.topic.durability == Durability::Memory;
+        if is_in_memory && log.index.kept_bytes() + record.len() as u64 > MEMORY_BYTES_MAX {
+            let message = format!(
+                "a partition in memory keeps at most {MEMORY_BYTES_MAX} bytes of records that are due later"
+            );
+            return RecordResult::Refused(Refusal::new(ErrorCode::Overloaded, message));
         }
         let entry = Scheduled { at: now, due, record };
         let bytes = Entry::Scheduled(entry).encode(&mut written.records);
