@@ -257,6 +257,38 @@ pub enum Fate {
     TakenBack,
 }
 
+/// Partitions that wait for a publish of which it is decided what becomes of it. Dropped before that is done, in a
+/// panic, they take back what they reserved.
+pub struct Freed {
+    id: TogetherId,
+    fate: Fate,
+    parts: Vec<Arc<PartitionRef>>,
+}
+
+impl Freed {
+    /// These wait.
+    pub fn new(id: TogetherId, parts: Vec<Arc<PartitionRef>>) -> Self {
+        let fate = Fate::TakenBack;
+        Self { id, fate, parts }
+    }
+
+    /// The store was asked, and what it says comes to each of them.
+    pub fn submitted(mut self) {
+        self.fate = Fate::Submitted;
+    }
+}
+
+impl Drop for Freed {
+    fn drop(&mut self) {
+        let Self { id, fate, parts } = self;
+        for part in parts {
+            if let Some(addr) = part.addr() {
+                addr.do_send(Released { id: *id, fate: *fate });
+            }
+        }
+    }
+}
+
 /// The part of a publish in memory, which comes when the part on disk is committed. Dropped before that,
 /// because the disk refused, it is refused as well.
 pub struct After {

@@ -20,8 +20,8 @@ use crate::{
         clock,
         directory::PartitionRef,
         together::{
-            After, Fate, Kept, NotSubmitted, Refusals, Released, Reserved, Resolved, Stop, Submits, Together,
-            TogetherId, Visit,
+            After, Fate, Freed, Kept, NotSubmitted, Refusals, Released, Reserved, Resolved, Stop, Submits,
+            Together, TogetherId, Visit,
         },
         waiting::Until,
     },
@@ -264,12 +264,12 @@ impl PartitionActor {
     /// All of its partitions have reserved: hands what is to be stored to the store.
     fn conclude(&mut self, together: Together) {
         let (id, asked, stops, refused) = together.into_parts();
-        let mut visited: Vec<Arc<PartitionRef>> = Vec::new();
+        let mut refusing: Vec<Arc<PartitionRef>> = Vec::new();
         let (mut at_once, mut later) = (Vec::new(), Vec::new());
         for stop in stops {
             match (&stop.reserved, stop.kept) {
                 (None, _) => {
-                    visited.push(stop.part);
+                    refusing.push(stop.part);
                     refuse(stop.receipt, &stop.records, &refused);
                 }
                 (Some(_), Kept::OnDisk) => at_once.push(stop),
@@ -282,6 +282,13 @@ impl PartitionActor {
             at_once.append(&mut later);
         }
         let after = (!later.is_empty()).then(|| After::new(id, asked, to_disk, later));
+        let visited: Vec<_> = at_once
+            .iter()
+            .map(|stop| stop.part.clone())
+            .chain(refusing)
+            .collect();
+        let goes_on = visited.iter().any(|part| part.key == self.part.key);
+        let freed = Freed::new(id, visited);
         let mut reserved = Vec::new();
         for stop in at_once {
             let part = stop.part.clone();
@@ -298,19 +305,12 @@ impl PartitionActor {
             } else if let Some(addr) = part.addr() {
                 addr.do_send(resolved);
             }
-            visited.push(part);
         }
         // What the store says of it comes to the partitions after they were told that it is theirs.
         self.submit_all(id, &reserved);
-        for part in visited {
-            if part.key == self.part.key {
-                self.go_on();
-            } else if let Some(addr) = part.addr() {
-                addr.do_send(Released {
-                    id,
-                    fate: Fate::Submitted,
-                });
-            }
+        freed.submitted();
+        if goes_on {
+            self.go_on();
         }
     }
 

@@ -4,7 +4,7 @@
 //! groups say what they deliver and finish.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::RangeBounds,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -26,6 +26,8 @@ const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Notices {
     part: Arc<PartitionRef>,
     waiting: BTreeMap<Offset, Vec<Waiting>>,
+    /// Where some wait only for the record to be stored, so that a commit need not look at all others.
+    unstored: BTreeSet<Offset>,
 }
 
 struct Waiting {
@@ -51,6 +53,7 @@ impl Notices {
         Self {
             part,
             waiting: BTreeMap::new(),
+            unstored: BTreeSet::new(),
         }
     }
 
@@ -63,6 +66,8 @@ impl Notices {
     pub fn add(&mut self, offset: Offset, to: NoticeTo) {
         if let Some(until) = until(to.on) {
             self.part.waits.counter(until).fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.unstored.insert(offset);
         }
         let deadline = Instant::now().checked_add(WAIT_MAX);
         self.waiting
@@ -104,7 +109,10 @@ impl Notices {
 
     /// Everything before `visible` is stored.
     pub fn committed(&mut self, visible: Offset) -> Due {
-        Self::reached(self.take(..visible, |known| until(known.to.on).is_none()))
+        let later = self.unstored.split_off(&visible);
+        let stored = std::mem::replace(&mut self.unstored, later);
+        let due = |offset| self.take(offset..=offset, |known| until(known.to.on).is_none());
+        Self::reached(stored.into_iter().flat_map(due).collect())
     }
 
     /// A subscription was sent these.

@@ -22,8 +22,10 @@ use crate::actors::{
     wire::FrameBuffer,
 };
 
-/// Routing keys of which a session remembers where they lead.
+/// Routing keys of which a session remembers where they lead …
 const ROUTES_MAX: usize = 64;
+/// … and how many topics those may be in all.
+const ROUTED_TOPICS_MAX: usize = 4096;
 
 /// Where the routing keys of a session led, as long as the exchanges stay as they are.
 #[derive(Default)]
@@ -31,6 +33,8 @@ pub struct Routing {
     version: u64,
     /// By exchange and routing key, with a byte between that neither has.
     known: HashMap<Box<str>, (Route, Vec<Placing>)>,
+    /// How many topics those are.
+    topics: usize,
     /// The key that is looked up, so that looking takes no memory of its own.
     wanted: String,
 }
@@ -39,13 +43,27 @@ impl Routing {
     /// Makes ready to look a routing key up: forgets what is no longer true.
     fn begin(&mut self, version: u64, (exchange, routing_key): (&str, &str)) {
         if self.version != version {
-            self.known.clear();
+            self.forget();
             self.version = version;
         }
         self.wanted.clear();
         self.wanted.push_str(exchange);
         self.wanted.push('\0');
         self.wanted.push_str(routing_key);
+    }
+
+    fn forget(&mut self) {
+        self.known = HashMap::new();
+        self.topics = 0;
+    }
+
+    /// Keeps where the key leads that was looked up.
+    fn keep(&mut self, route: Route, placings: Vec<Placing>) {
+        if self.known.len() >= ROUTES_MAX || self.topics + placings.len() > ROUTED_TOPICS_MAX {
+            self.forget();
+        }
+        self.topics += placings.len();
+        self.known.insert(self.wanted.as_str().into(), (route, placings));
     }
 }
 
@@ -216,14 +234,7 @@ impl SessionActor {
             let route = find_route(&shared, (exchange, routing_key), count, || sender(&self.conn));
             let placed = route.and_then(|route| Ok((placings(&shared, &route)?, route)));
             match placed {
-                Ok((placings, route)) => {
-                    if routing.known.len() >= ROUTES_MAX {
-                        routing.known.clear();
-                    }
-                    routing
-                        .known
-                        .insert(routing.wanted.as_str().into(), (route, placings));
-                }
+                Ok((placings, route)) => routing.keep(route, placings),
                 Err(refusal) => {
                     self.routing = Some(routing);
                     return self.refuse(id.as_ref(), &refusal);
