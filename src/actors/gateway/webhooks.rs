@@ -175,8 +175,22 @@ pub fn list(shared: &Shared) -> Vec<WebhookInfo> {
 /// # Errors
 /// `invalid_argument`, `forbidden` for a URL that is not public, `conflict` for a group that is not shared,
 /// `topic_not_found`, `storage_failed`, `overloaded` while the broker starts.
-pub async fn create(shared: &Shared, wish: NewWebhook) -> Result<WebhookInfo, Refusal> {
+pub async fn create(shared: &Arc<Shared>, wish: NewWebhook) -> Result<WebhookInfo, Refusal> {
     let settings = check(shared, &wish)?;
+    let shared = shared.clone();
+    see_through(async move { make(&shared, settings).await }).await
+}
+
+/// Goes on with a change when whoever asked for it has gone: half of one is a webhook that calls although it was
+/// disabled, or one that nobody sees before the next start.
+async fn see_through<T: 'static>(
+    change: impl Future<Output = Result<T, Refusal>> + 'static,
+) -> Result<T, Refusal> {
+    let changed = actix_rt::spawn(change).await;
+    changed.unwrap_or_else(|_| Err(Refusal::new(ErrorCode::Internal, "the change failed")))
+}
+
+async fn make(shared: &Shared, settings: WebhookSettings) -> Result<WebhookInfo, Refusal> {
     make_group(shared, &settings).await?;
     // Ids rise with time, so that the oldest stands first.
     let id = format!("wh_{}", uuid::Uuid::now_v7().simple());
@@ -263,7 +277,12 @@ async fn kept(keeping: Completion<()>) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// `storage_failed`.
-pub async fn delete(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<(), Refusal> {
+pub async fn delete(shared: &Arc<Shared>, webhook: &Arc<WebhookRef>) -> Result<(), Refusal> {
+    let (shared, webhook) = (shared.clone(), webhook.clone());
+    see_through(async move { forget(&shared, &webhook).await }).await
+}
+
+async fn forget(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<(), Refusal> {
     let _turn = webhook.changing.lock().await;
     let forgotten = kept(webhook.keep(&*shared.store, |status| status.is_deleted = true)).await;
     if forgotten.is_err() {
@@ -285,7 +304,12 @@ pub async fn delete(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<(), Re
 ///
 /// # Errors
 /// `storage_failed`.
-pub async fn disable(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<WebhookInfo, Refusal> {
+pub async fn disable(shared: &Arc<Shared>, webhook: &Arc<WebhookRef>) -> Result<WebhookInfo, Refusal> {
+    let (shared, webhook) = (shared.clone(), webhook.clone());
+    see_through(async move { stop(&shared, &webhook).await }).await
+}
+
+async fn stop(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<WebhookInfo, Refusal> {
     let _turn = webhook.changing.lock().await;
     let disabled = Disabled {
         reason: BY_REQUEST.to_owned(),
@@ -302,7 +326,12 @@ pub async fn disable(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<Webho
 ///
 /// # Errors
 /// As [`create`].
-pub async fn enable(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<WebhookInfo, Refusal> {
+pub async fn enable(shared: &Arc<Shared>, webhook: &Arc<WebhookRef>) -> Result<WebhookInfo, Refusal> {
+    let (shared, webhook) = (shared.clone(), webhook.clone());
+    see_through(async move { set_going(&shared, &webhook).await }).await
+}
+
+async fn set_going(shared: &Shared, webhook: &Arc<WebhookRef>) -> Result<WebhookInfo, Refusal> {
     let _turn = webhook.changing.lock().await;
     check_url(&webhook.settings.url, shared.push().allow_private())?;
     make_group(shared, &webhook.settings).await?;
