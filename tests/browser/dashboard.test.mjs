@@ -103,6 +103,7 @@ test("created topic shows up, and a second one of its name is refused in place",
   await one.shot("new-topic");
   await page.getByRole("button", { name: "Create topic" }).click();
   await page.getByRole("heading", { name: "shop.orders" }).waitFor();
+  await page.locator(".partitions tbody tr").nth(2).waitFor();
   assert.equal(await page.locator(".partitions tbody tr").count(), 3);
   const stored = await (await broker.api("/topics/shop.orders")).json();
   assert.equal(stored.config.durability, "os");
