@@ -19,6 +19,7 @@
 //! - [`silence`]: whether a source that should speak has fallen silent.
 //! - [`exchange`]: exchanges and their bindings: which topics a routing key reaches.
 
+mod checksum;
 mod dedup;
 pub mod exchange;
 pub mod group;

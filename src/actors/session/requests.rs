@@ -42,13 +42,19 @@ impl SessionActor {
             self.too_large();
             return Flow::Done;
         }
+        if let Some(flow) = self.publish_repeated(line, ctx) {
+            return flow;
+        }
         let frame = match ClientFrame::decode(line) {
             Ok(frame) => frame,
             Err(BadFrame { id, refusal }) => return self.refuse(id.as_ref(), &refusal),
         };
         let ClientFrame { id, request } = frame;
         let flow = match request {
-            Request::Publish(publish) => self.publish(id, publish, ctx),
+            Request::Publish(publish) => {
+                self.habit.learn(line);
+                self.publish(id, publish, ctx)
+            }
             Request::Settle(settle) => self.settle(id, settle),
             other => {
                 // What was published before it must be on its way before it is looked at.
@@ -76,6 +82,11 @@ impl SessionActor {
                 }
             }
         };
+        self.count(flow)
+    }
+
+    /// Counts a frame that was handled.
+    pub(super) fn count(&self, flow: Flow) -> Flow {
         if flow != Flow::Again {
             self.conn.received.set(self.conn.received.get() + 1);
         }
