@@ -80,6 +80,10 @@ pub(super) fn plain_ack<'a>(text: &str) -> Option<Request<'a>> {
     let digits = text
         .strip_prefix(r#"{"type":"ack","deliveries":["#)?
         .strip_suffix("]}")?;
+    // No number in JSON, which only a scanner would see.
+    if digits.len() > 1 && digits.starts_with('0') {
+        return None;
+    }
     Some(Request::Settle(Settle {
         deliveries: Deliveries::One(json::as_integer(digits)?),
         action: SettleAction::Ack { result: None },
