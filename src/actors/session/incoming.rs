@@ -124,6 +124,30 @@ impl Frame {
         }))
     }
 
+    /// How many bytes must come at least before [`Self::read`] can say more of the frame that begins with `data`.
+    pub fn lacking(data: &[u8]) -> usize {
+        let (header_bytes, body_bytes) = match data.get(1).map(|second| second & LENGTH) {
+            None => (2, 0),
+            Some(LENGTH_16) => {
+                let length = data.get(2..4).and_then(<[u8]>::first_chunk);
+                (
+                    4,
+                    length.map_or(0, |length| u64::from(u16::from_be_bytes(*length))),
+                )
+            }
+            Some(LENGTH_64) => {
+                let length = data.get(2..10).and_then(<[u8]>::first_chunk);
+                (10, length.map_or(0, |length| u64::from_be_bytes(*length)))
+            }
+            Some(length) => (2, u64::from(length)),
+        };
+        let whole = (header_bytes + MASK_BYTES as u64).saturating_add(body_bytes);
+        usize::try_from(whole)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(data.len())
+            .max(1)
+    }
+
     /// Takes the mask off the frame's body, which lies in `data` as [`Self::read`] saw it.
     pub fn unmask<'a>(&self, data: &'a mut [u8]) -> Body<'a> {
         let bytes = &mut data[self.body.clone()];
@@ -217,6 +241,20 @@ mod tests {
             let whole = frame(0x82, &vec![7; length]);
             for end in (0..whole.len()).take(20).chain([whole.len() - 1]) {
                 assert_eq!(Frame::read(&whole[..end]), Ok(None), "{length} at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_frame_lacks_is_never_more_than_its_rest() {
+        for length in [0, 5, 125, 126, 0xffff, 0x1_0000] {
+            let whole = frame(0x82, &vec![7; length]);
+            for end in (0..whole.len()).take(20).chain([whole.len() - 1]) {
+                let lacking = Frame::lacking(&whole[..end]);
+                assert!((1..=whole.len() - end).contains(&lacking), "{length} at {end}");
+                if end >= 14 {
+                    assert_eq!(lacking, whole.len() - end, "{length} at {end}");
+                }
             }
         }
     }

@@ -65,20 +65,37 @@ impl SessionActor {
         // Only drained once the session closes, so that the Close gets through, and no reason to go on for ever.
         if self.conn.phase() == Phase::Open {
             self.conn.is_active.set(true);
-            if self.unread.is_empty() {
-                let used = self.read_frames(&mut buffer[..count], ctx);
-                // Copied, so that the buffer is free for the next session.
-                self.keep(BytesMut::from(&buffer[used..count]));
-            } else {
-                self.unread.extend_from_slice(&buffer[..count]);
-                self.read_on(ctx);
-            }
+            self.read_behind_unread(&mut buffer[..count], ctx);
+            self.send_drafts(ctx);
         }
         SCRATCH.set(buffer);
     }
 
+    fn read_behind_unread(&mut self, mut data: &mut [u8], ctx: &mut Context<Self>) {
+        self.expect(data.len());
+        // Of what came only as much is copied as the frame lacks whose begin was kept: the rest is read where it lies.
+        while !self.unread.is_empty() && !data.is_empty() && self.goes_on() {
+            let (front, rest) = data.split_at_mut(Frame::lacking(&self.unread).min(data.len()));
+            self.unread.extend_from_slice(front);
+            data = rest;
+            self.read_unread(ctx);
+        }
+        if self.unread.is_empty() {
+            let used = self.read_frames(data, ctx);
+            self.keep(BytesMut::from(&data[used..]));
+        } else {
+            self.unread.extend_from_slice(data);
+        }
+    }
+
     /// Goes on with what was kept.
     pub(super) fn read_on(&mut self, ctx: &mut Context<Self>) {
+        self.expect(self.unread.len());
+        self.read_unread(ctx);
+        self.send_drafts(ctx);
+    }
+
+    fn read_unread(&mut self, ctx: &mut Context<Self>) {
         let mut unread = std::mem::take(&mut self.unread);
         let used = self.read_frames(&mut unread, ctx);
         unread.advance(used);
@@ -89,6 +106,16 @@ impl SessionActor {
         self.keep(unread);
     }
 
+    /// Says how many bytes of frames come now.
+    fn expect(&mut self, bytes: usize) {
+        // A record takes about three quarters of its frame.
+        self.intake.expect(bytes / 4 * 3);
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.conn.paused.get() && self.conn.phase() == Phase::Open
+    }
+
     fn keep(&mut self, unread: BytesMut) {
         if !unread.is_empty() && self.conn.phase() == Phase::Open {
             self.unread = unread;
@@ -97,10 +124,8 @@ impl SessionActor {
 
     /// Takes WebSocket frames off the front of `data` and says how many bytes that was.
     fn read_frames(&mut self, data: &mut [u8], ctx: &mut Context<Self>) -> usize {
-        // A record takes about three quarters of its frame.
-        self.intake.expect(data.len() / 4 * 3);
         let mut used = 0;
-        while !self.conn.paused.get() && self.conn.phase() == Phase::Open && !self.holds_for_replies() {
+        while self.goes_on() && !self.holds_for_replies() {
             let rest = &mut data[used..];
             match Frame::read(rest) {
                 Ok(Some(frame)) => {
@@ -118,7 +143,6 @@ impl SessionActor {
                 }
             }
         }
-        self.send_drafts(ctx);
         used
     }
 
