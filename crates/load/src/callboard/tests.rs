@@ -30,7 +30,7 @@ fn messages(mut bytes: Vec<u8>) -> Vec<String> {
 #[test]
 fn block_is_made_of_frames_that_a_broker_reads() {
     let payloads: Vec<_> = (0..300).map(|sequence| payload(sequence, 128)).collect();
-    let key = |place: usize| (place % 2 == 0).then_some("k1");
+    let key = |place: usize| place.is_multiple_of(2).then_some("k1");
     let records: Vec<_> = payloads
         .iter()
         .enumerate()
