@@ -10,22 +10,22 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use callboard_load::{
+    generator::SCRATCH_BYTES,
+    link::{Link, Looks, TOPIC, declare, sequence_of},
+    process::{self, Pinning, Server},
+    scenario::{Durability, fresh_directory},
+    wire::push_client_message,
+};
 use callboard_protocol::{Timestamp, time::format_rfc3339};
 use clap::Args;
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use super::{
-    super::{
-        Failure, complain,
-        table::{Table, thousands},
-    },
-    generator::SCRATCH_BYTES,
-    link::{Link, Looks, TOPIC, declare, sequence_of},
-    process::{self, Pinning, Server},
-    scenario::{Durability, fresh_directory},
-    wire::push_client_message,
+use super::super::{
+    Failure, complain,
+    table::{Table, thousands},
 };
 
 /// Records of one message to the broker.
@@ -168,7 +168,7 @@ impl Drop for Directory {
 fn start(directory: &Directory, pinning: Pinning) -> Result<Server, Failure> {
     let data = directory.0.to_string_lossy().into_owned();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data", &data].map(str::to_owned);
-    Server::start(&arguments, None, pinning)
+    Ok(Server::start(&arguments, None, pinning)?)
 }
 
 fn once(

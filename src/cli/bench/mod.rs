@@ -5,22 +5,10 @@
 //! with no broker in it, turn by turn, so that a ratio comes out of one sitting: absolute figures differ
 //! from machine to machine, the ratio hardly.
 //!
-//! - [`scenario`]: what is set up and measured.
-//! - [`generator`]: the load. [`link`]: one socket of it. [`wire`]: its framing. [`bare`]: the bare server.
-//! - [`later`]: how late scheduled records come.
-//! - [`crew`]: the load of groups. [`duty`]: what one of their members does.
-//! - [`process`]: the servers as processes. [`report`]: tables.
+//! This is its command line; the load itself, the bare server and the tables are `crates/load`, which measures other
+//! servers, too. [`later`]: how late scheduled records come, which only Callboard is asked.
 
-mod bare;
-mod crew;
-mod duty;
-mod generator;
 mod later;
-mod link;
-mod process;
-mod report;
-mod scenario;
-mod wire;
 
 use std::{
     io::{self, Write as _},
@@ -28,14 +16,17 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, Subcommand};
-
-use self::{
+use callboard_load::{
+    bare,
     crew::Plan,
     duty::Duty,
-    process::Pinning,
-    scenario::{Ack, Durability, Sample, Scenario, Target},
+    link,
+    process::{self, Pinning},
+    report,
+    scenario::{Ack, Conditions, Durability, Running, Sample, Scenario, Target},
 };
+use clap::{Args, Subcommand};
+
 use super::{Failure, complain};
 
 /// Credit of a worker: what the protocol gives when nothing is asked.
@@ -272,13 +263,22 @@ fn backlog(text: &str) -> Result<usize, String> {
 }
 
 impl CommonArgs {
-    fn duration(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
-    }
-
-    /// Before the measured part: caches fill, buffers grow, the processor wakes up.
-    fn warm_up(&self) -> Duration {
-        Duration::from_secs_f64((self.seconds / 5.0).min(1.0))
+    fn conditions(&self, pinning: Pinning) -> Conditions {
+        let running = self.server.as_ref().map(|url| {
+            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            Running {
+                address: rest.split('/').next().unwrap_or(rest).to_owned(),
+                pid: self.pid,
+            }
+        });
+        Conditions {
+            warm_up: Duration::from_secs_f64((self.seconds / 5.0).min(1.0)),
+            duration: Duration::from_secs_f64(self.seconds),
+            payload_bytes: self.payload_bytes,
+            running,
+            pinning,
+            data: self.data.clone(),
+        }
     }
 
     fn targets(&self) -> &'static [Target] {
@@ -457,7 +457,7 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
     }
     let mut runs = Runs {
         common,
-        pinning,
+        conditions: common.conditions(pinning),
         samples: Vec::new(),
     };
     for scenario in scenarios {
@@ -479,7 +479,7 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
 /// What was measured so far.
 struct Runs<'a> {
     common: &'a CommonArgs,
-    pinning: Pinning,
+    conditions: Conditions,
     samples: Vec<Sample>,
 }
 
@@ -500,7 +500,7 @@ impl Runs<'_> {
 
     fn once(&self, scenario: &Scenario, name: &str, target: Target, run: usize) -> Result<Sample, Failure> {
         complain(&format!("{name} ({target:?}, run {})", run + 1));
-        let mut sample = scenario.measure(target, run, self.common, self.pinning)?;
+        let mut sample = scenario.measure(target, run, &self.conditions)?;
         name.clone_into(&mut sample.scenario);
         Ok(sample)
     }

@@ -12,11 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
 };
+
+use sha1::{Digest as _, Sha1};
 
 use super::wire::{
     FrameReader, LineSplitter, Piece, SERVER_HEADER_BYTES_MAX, SUBPROTOCOL, put_server_header,
@@ -37,17 +39,17 @@ const FILE_BYTES: usize = 16 << 20;
 const PUBLISH_BYTES_MIN: usize = 48;
 const LISTENER: Token = Token(usize::MAX);
 
-#[derive(Debug, Args)]
-pub(crate) struct BareArgs {
+#[derive(Debug, clap::Args)]
+pub struct BareArgs {
     /// Answer no publish
     #[arg(long)]
-    silent: bool,
+    pub silent: bool,
     /// The `durability` that replies carry
     #[arg(long, default_value = "memory")]
-    durability: String,
+    pub durability: String,
     /// Write and flush every record to this file before it is sent
     #[arg(long)]
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 enum Stage {
@@ -165,7 +167,7 @@ struct Chunk {
 }
 
 /// Serves until it is killed.
-pub(super) fn run(args: &BareArgs) -> io::Result<()> {
+pub fn run(args: &BareArgs) -> io::Result<()> {
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let poll = Poll::new()?;
     poll.registry()
@@ -407,8 +409,7 @@ fn answer_handshake(head: &[u8]) -> Option<Vec<u8>> {
         .lines()
         .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
         .unwrap_or("");
-    let accept = actix_http::ws::hash_key(key.trim().as_bytes());
-    let accept = String::from_utf8_lossy(&accept);
+    let accept = accept_key(key.trim());
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
@@ -417,6 +418,12 @@ fn answer_handshake(head: &[u8]) -> Option<Vec<u8>> {
     let welcome = br#"{"type":"welcome","session":"0","server":"bare","heartbeat_ms":15000,"frame_bytes_max":1048576,"auth":"none"}"#;
     answer.extend(whole_frame(welcome));
     Some(answer)
+}
+
+/// Source: RFC 6455, section 4.2.2.
+fn accept_key(key: &str) -> String {
+    const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
 #[cfg(test)]

@@ -5,18 +5,18 @@
 use std::ops::Range;
 
 /// The subprotocol that is measured.
-pub(super) const SUBPROTOCOL: &str = "callboard.v1.ndjson";
+pub const SUBPROTOCOL: &str = "callboard.v1.ndjson";
 /// Masks what the generator sends. Not zero, so that the server has to undo it as for any client.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 /// Longest header that a server writes, bytes.
-pub(super) const SERVER_HEADER_BYTES_MAX: usize = 10;
+pub const SERVER_HEADER_BYTES_MAX: usize = 10;
 /// First byte of an unfragmented text message.
 const TEXT_FINAL: u8 = 0x81;
 /// Opcodes from here on are control frames.
 const CONTROL_MIN: u8 = 8;
 
 /// The request that opens a WebSocket.
-pub(super) fn handshake(host: &str) -> String {
+pub fn handshake(host: &str) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -45,7 +45,7 @@ fn header(length: usize, mask_bit: u8, bytes: &mut [u8; 14]) -> usize {
 }
 
 /// Appends the header of a masked text message of `length` bytes.
-pub(super) fn push_client_header(buffer: &mut Vec<u8>, length: usize) {
+pub fn push_client_header(buffer: &mut Vec<u8>, length: usize) {
     let mut bytes = [0; 14];
     let end = header(length, 0x80, &mut bytes);
     buffer.extend_from_slice(&bytes[..end]);
@@ -53,7 +53,7 @@ pub(super) fn push_client_header(buffer: &mut Vec<u8>, length: usize) {
 }
 
 /// Appends a masked text message.
-pub(super) fn push_client_message(buffer: &mut Vec<u8>, text: &[u8]) {
+pub fn push_client_message(buffer: &mut Vec<u8>, text: &[u8]) {
     push_client_header(buffer, text.len());
     let start = buffer.len();
     buffer.extend_from_slice(text);
@@ -61,13 +61,13 @@ pub(super) fn push_client_message(buffer: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Masks text as it stands behind [`push_client_header`].
-pub(super) fn mask(text: &mut [u8]) {
+pub fn mask(text: &mut [u8]) {
     unmask(text, MASK, 0);
 }
 
 /// Writes the header of a server's message right before its text, which begins at
 /// [`SERVER_HEADER_BYTES_MAX`] of `frame`; returns where the frame begins.
-pub(super) fn put_server_header(frame: &mut [u8]) -> usize {
+pub fn put_server_header(frame: &mut [u8]) -> usize {
     let mut bytes = [0; 14];
     let end = header(frame.len() - SERVER_HEADER_BYTES_MAX, 0, &mut bytes);
     let start = SERVER_HEADER_BYTES_MAX - end;
@@ -92,7 +92,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) {
 
 /// What [`FrameReader::feed`] finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub enum Piece<'a> {
     /// Part of a message's text.
     Text(&'a [u8]),
     /// The message is whole.
@@ -103,7 +103,7 @@ pub(super) enum Piece<'a> {
 
 /// Takes a stream of frames apart, wherever it is cut.
 #[derive(Debug, Default)]
-pub(super) struct FrameReader {
+pub struct FrameReader {
     header: [u8; 14],
     header_filled: usize,
     /// Payload bytes that are still to come; meaningful once the header is whole.
@@ -140,7 +140,7 @@ impl FrameReader {
     }
 
     /// Reads what came; `found` is called for each piece. Masked text is unmasked in place.
-    pub(super) fn feed(&mut self, chunk: &mut [u8], mut found: impl FnMut(Piece<'_>)) {
+    pub fn feed(&mut self, chunk: &mut [u8], mut found: impl FnMut(Piece<'_>)) {
         let mut at = 0;
         while at < chunk.len() {
             if !self.in_payload {
@@ -186,34 +186,34 @@ impl FrameReader {
 
 /// Counts lines in messages; the last line of a message needs no line end.
 #[derive(Debug, Default)]
-pub(super) struct LineCounter {
+pub struct LineCounter {
     is_open: bool,
     lines: u64,
 }
 
 impl LineCounter {
-    pub(super) fn lines(&self) -> u64 {
+    pub fn lines(&self) -> u64 {
         self.lines
     }
 
-    pub(super) fn text(&mut self, text: &[u8]) {
+    pub fn text(&mut self, text: &[u8]) {
         self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
         self.is_open = text.last() != Some(&b'\n');
     }
 
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.lines += u64::from(std::mem::take(&mut self.is_open));
     }
 }
 
 /// Puts lines together that are cut by the stream, and hands each out whole.
 #[derive(Debug, Default)]
-pub(super) struct LineSplitter {
+pub struct LineSplitter {
     carry: Vec<u8>,
 }
 
 impl LineSplitter {
-    pub(super) fn text(&mut self, text: &[u8], mut line: impl FnMut(&[u8])) {
+    pub fn text(&mut self, text: &[u8], mut line: impl FnMut(&[u8])) {
         let mut rest: Range<usize> = 0..text.len();
         for end in memchr::memchr_iter(b'\n', text) {
             let piece = &text[rest.start..end];
@@ -231,7 +231,7 @@ impl LineSplitter {
         self.carry.extend_from_slice(&text[rest]);
     }
 
-    pub(super) fn end(&mut self, mut line: impl FnMut(&[u8])) {
+    pub fn end(&mut self, mut line: impl FnMut(&[u8])) {
         if !self.carry.is_empty() {
             line(&self.carry);
             self.carry.clear();

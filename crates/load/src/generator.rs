@@ -10,18 +10,18 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 
 use super::{
-    super::Failure,
+    Failure,
     link::{Block, FIRST_ID, Link, Looks, SETUP_TIMEOUT, publish_line, sequence_of, subscribe_line},
     process::{Server, Usage, usage_of},
     wire::push_client_message,
 };
 
 /// Longest read at once, bytes.
-pub(super) const SCRATCH_BYTES: usize = 256 << 10;
+pub const SCRATCH_BYTES: usize = 256 << 10;
 
 /// What limits how much is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Window {
+pub enum Window {
     /// So many records of the publisher that are not answered or not yet with every subscriber.
     Delivered(usize),
     /// So many unanswered records of each publisher.
@@ -32,24 +32,24 @@ pub(super) enum Window {
 
 /// What came out of a measured window.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
+pub struct Measured {
     /// How long it was.
-    pub(super) elapsed: Duration,
+    pub elapsed: Duration,
     /// Replies to publishers in it.
-    pub(super) answered: u64,
+    pub answered: u64,
     /// Records at subscribers in it, each subscriber counted.
-    pub(super) delivered: u64,
+    pub delivered: u64,
     /// What the server used in it.
-    pub(super) server_cpu: Duration,
+    pub server_cpu: Duration,
     /// What the load used in it.
-    pub(super) load_cpu: Duration,
+    pub load_cpu: Duration,
     /// The server's memory at its end.
-    pub(super) memory: Usage,
+    pub memory: Usage,
 }
 
 impl Measured {
     /// What counts as done: what the window waits for, or what arrived where it waits for nothing.
-    pub(super) fn count(&self, window: Window) -> u64 {
+    pub fn count(&self, window: Window) -> u64 {
         match window {
             Window::Delivered(_) | Window::Sockets => self.delivered,
             Window::Answered(_) => self.answered,
@@ -58,7 +58,7 @@ impl Measured {
 }
 
 /// All sockets of a scenario; publishers first.
-pub(super) struct Load {
+pub struct Load {
     poll: Poll,
     links: Vec<Link>,
     publishers: usize,
@@ -71,8 +71,8 @@ pub(super) struct Load {
 
 /// How far everything was at one moment.
 #[derive(Clone, Copy)]
-pub(super) struct Snapshot {
-    pub(super) at: Instant,
+pub struct Snapshot {
+    pub at: Instant,
     answered: u64,
     delivered: u64,
     server: Usage,
@@ -84,7 +84,7 @@ impl Load {
     ///
     /// # Errors
     /// The server does not answer as it should.
-    pub(super) fn open(server: &Server, publishers: usize, subscribers: usize) -> Result<Self, Failure> {
+    pub fn open(server: &Server, publishers: usize, subscribers: usize) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         let mut links = Vec::with_capacity(publishers + subscribers);
         for index in 0..publishers + subscribers {
@@ -109,7 +109,7 @@ impl Load {
     ///
     /// # Errors
     /// The server refuses something, closes a connection or does nothing at all.
-    pub(super) fn run(
+    pub fn run(
         &mut self,
         server: &Server,
         block: &Block,
@@ -145,12 +145,7 @@ impl Load {
     ///
     /// # Errors
     /// As [`Load::run`], and if it takes longer than `timeout`.
-    pub(super) fn publish_count(
-        &mut self,
-        block: &Block,
-        count: u64,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
+    pub fn publish_count(&mut self, block: &Block, count: u64, timeout: Duration) -> Result<(), Failure> {
         let mut events = Events::with_capacity(1024);
         let deadline = Instant::now() + timeout;
         let goal = self.links[0].published + count;
@@ -251,7 +246,7 @@ impl Load {
     ///
     /// # Errors
     /// As [`Load::run`].
-    pub(super) fn run_open_loop(
+    pub fn run_open_loop(
         &mut self,
         schedule: &Schedule,
         mut arrived: impl FnMut(u64, Duration),
@@ -304,10 +299,10 @@ impl Load {
 
 /// When each record of an open loop is due.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    pub(super) records: u64,
-    pub(super) rate_per_s: u32,
-    pub(super) payload_bytes: usize,
+pub struct Schedule {
+    pub records: u64,
+    pub rate_per_s: u32,
+    pub payload_bytes: usize,
 }
 
 impl Schedule {
@@ -318,7 +313,7 @@ impl Schedule {
 
 impl Snapshot {
     /// Looks at the clocks.
-    pub(super) fn now(server: &Server, answered: u64, delivered: u64) -> Self {
+    pub fn now(server: &Server, answered: u64, delivered: u64) -> Self {
         Self {
             at: Instant::now(),
             answered,
@@ -329,7 +324,7 @@ impl Snapshot {
     }
 
     /// What happened from here to `end`.
-    pub(super) fn until(self, end: Self) -> Measured {
+    pub fn until(self, end: Self) -> Measured {
         Measured {
             elapsed: end.at - self.at,
             answered: end.answered - self.answered,

@@ -9,18 +9,18 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
-    super::{Failure, api},
-    CommonArgs,
+    Failure,
     crew::{Crew, Plan},
     duty::Duty,
     generator::{Load, Measured, Schedule, Window},
+    http,
     link::{Block, TOPIC, declare},
     process::{Pinning, Server},
 };
 
 /// What a record's ack stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Ack {
+pub enum Ack {
     /// Records are not answered
     None,
     /// Answered once they have an offset
@@ -54,7 +54,7 @@ impl Ack {
 
 /// What an acked record survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Durability {
+pub enum Durability {
     /// Nothing
     Memory,
     /// The end of the process
@@ -64,7 +64,7 @@ pub(super) enum Durability {
 }
 
 impl Durability {
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Os => "os",
@@ -75,7 +75,7 @@ impl Durability {
 
 /// One thing to measure.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Scenario {
+pub enum Scenario {
     /// One publisher, many subscribers.
     Fanout { subscribers: usize, in_flight: usize },
     /// Several publishers, one subscriber.
@@ -102,10 +102,35 @@ pub(super) enum Scenario {
     },
 }
 
+/// What holds for all runs.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// Before the measured part: caches fill, buffers grow, the processor wakes up.
+    pub warm_up: Duration,
+    /// Length of the measured part.
+    pub duration: Duration,
+    /// Length of each payload, with its quotes.
+    pub payload_bytes: usize,
+    /// A broker that runs already, instead of one that is started.
+    pub running: Option<Running>,
+    pub pinning: Pinning,
+    /// Where servers keep their records; the system's temporary directory if it is not given.
+    pub data: Option<PathBuf>,
+}
+
+/// A broker that somebody else started.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// `host:port`.
+    pub address: String,
+    /// Its process, if CPU and memory are of interest.
+    pub pid: Option<u32>,
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Target {
+pub enum Target {
     /// The broker.
     Callboard,
     /// The bare server.
@@ -114,46 +139,46 @@ pub(super) enum Target {
 
 /// Microseconds from when a record should have been sent to when a subscriber had it.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Percentiles {
-    pub(super) p50_us: f64,
-    pub(super) p90_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) p999_us: f64,
-    pub(super) max_us: f64,
+pub struct Percentiles {
+    pub p50_us: f64,
+    pub p90_us: f64,
+    pub p99_us: f64,
+    pub p999_us: f64,
+    pub max_us: f64,
 }
 
 /// One run of one scenario on one server.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Sample {
-    pub(super) scenario: String,
+pub struct Sample {
+    pub scenario: String,
     /// The scenario that was measured beside it, turn by turn, to compare with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) beside: Option<String>,
-    pub(super) target: Target,
-    pub(super) run: usize,
-    pub(super) seconds: f64,
+    pub beside: Option<String>,
+    pub target: Target,
+    pub run: usize,
+    pub seconds: f64,
     /// Deliveries (`fanout`), records (`ingest`) or settled records (`queue`, `group`) in the window.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) count: Option<u64>,
+    pub count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) per_server_cpu_s: Option<f64>,
+    pub per_server_cpu_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) per_s: Option<f64>,
-    pub(super) server_cpu_s: f64,
-    pub(super) load_cpu_s: f64,
-    pub(super) resident_bytes: u64,
-    pub(super) proportional_bytes: u64,
+    pub per_s: Option<f64>,
+    pub server_cpu_s: f64,
+    pub load_cpu_s: f64,
+    pub resident_bytes: u64,
+    pub proportional_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) latency: Option<Percentiles>,
+    pub latency: Option<Percentiles>,
     /// Records of an open loop that never came.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) lost: Option<u64>,
+    pub lost: Option<u64>,
     /// Resident memory a connection, before anything was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) idle_bytes_per_connection: Option<f64>,
+    pub idle_bytes_per_connection: Option<f64>,
     /// The same after every connection got a burst and was quiet again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) after_burst_bytes_per_connection: Option<f64>,
+    pub after_burst_bytes_per_connection: Option<f64>,
 }
 
 /// Records that every idle connection gets between the two looks at memory.
@@ -166,7 +191,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 impl Scenario {
     /// A name that says all that matters.
-    pub(super) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match *self {
             Self::Fanout {
                 subscribers,
@@ -218,7 +243,7 @@ impl Scenario {
     }
 
     /// The word by which the command line calls it.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Fanout { .. } => "fanout",
             Self::Ingest { .. } => "ingest",
@@ -233,7 +258,7 @@ impl Scenario {
 
     /// What is measured in turn with it, because its target is a share of that: for a group, `ingest` by the
     /// same publishers with the same durability.
-    pub(super) fn beside(&self) -> Option<Self> {
+    pub fn beside(&self) -> Option<Self> {
         match *self {
             Self::Group { plan, durability, .. } => Some(Self::Ingest {
                 publishers: plan.publishers,
@@ -247,7 +272,7 @@ impl Scenario {
     }
 
     /// Whether it says anything of `target`; the bare server knows no groups.
-    pub(super) fn runs_on(&self, target: Target) -> bool {
+    pub fn runs_on(&self, target: Target) -> bool {
         target == Target::Callboard || !matches!(self, Self::Group { .. })
     }
 
@@ -273,14 +298,8 @@ impl Scenario {
     ///
     /// # Errors
     /// The server cannot be started, or refuses.
-    pub(super) fn measure(
-        &self,
-        target: Target,
-        run: usize,
-        common: &CommonArgs,
-        pinning: Pinning,
-    ) -> Result<Sample, Failure> {
-        let server = self.start(target, common, pinning)?;
+    pub fn measure(&self, target: Target, run: usize, conditions: &Conditions) -> Result<Sample, Failure> {
+        let server = self.start(target, conditions)?;
         let mut sample = Sample {
             scenario: self.name(),
             beside: None,
@@ -301,33 +320,33 @@ impl Scenario {
         };
         match *self {
             Self::Fanout { subscribers, .. } => {
-                self.throughput(&server, (1, subscribers), common, &mut sample)?
+                self.throughput(&server, (1, subscribers), conditions, &mut sample)?
             }
             Self::Ingest { publishers, .. } => {
-                self.throughput(&server, (publishers, 1), common, &mut sample)?
+                self.throughput(&server, (publishers, 1), conditions, &mut sample)?
             }
             Self::Latency {
                 subscribers,
                 rate_per_s,
                 ..
-            } => latency(&server, (subscribers, rate_per_s), common, &mut sample)?,
-            Self::Idle { connections } => idle(&server, connections, common, &mut sample)?,
+            } => latency(&server, (subscribers, rate_per_s), conditions, &mut sample)?,
+            Self::Idle { connections } => idle(&server, connections, conditions, &mut sample)?,
             Self::Group { plan, durability, .. } => group(
                 &server,
                 plan,
                 Ack::for_durability(durability),
-                common,
+                conditions,
                 &mut sample,
             )?,
         }
-        if common.server.is_some() && target == Target::Callboard {
+        if conditions.running.is_some() && target == Target::Callboard {
             delete_topic(&server)?;
         }
         Ok(sample)
     }
 
-    fn start(&self, target: Target, common: &CommonArgs, pinning: Pinning) -> Result<Server, Failure> {
-        let directory = fresh_directory(common.data.as_deref());
+    fn start(&self, target: Target, conditions: &Conditions) -> Result<Server, Failure> {
+        let directory = fresh_directory(conditions.data.as_deref());
         let text = |text: &str| text.to_owned();
         if target == Target::Bare {
             let mut arguments = vec![
@@ -350,13 +369,10 @@ impl Scenario {
                 let file = directory.join("records").to_string_lossy().into_owned();
                 arguments.extend([text("--file"), file]);
             }
-            return Server::start(&arguments, Some(directory), pinning);
+            return Server::start(&arguments, Some(directory), conditions.pinning);
         }
-        let server = match &common.server {
-            Some(url) => {
-                let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-                Server::running(rest.split('/').next().unwrap_or(rest).to_owned(), common.pid)
-            }
+        let server = match &conditions.running {
+            Some(running) => Server::running(running.address.clone(), running.pid),
             None => {
                 let data = directory.to_string_lossy().into_owned();
                 let arguments = [
@@ -366,7 +382,7 @@ impl Scenario {
                     text("--data"),
                     data,
                 ];
-                Server::start(&arguments, Some(directory), pinning)?
+                Server::start(&arguments, Some(directory), conditions.pinning)?
             }
         };
         let partitions = match *self {
@@ -381,7 +397,7 @@ impl Scenario {
         &self,
         server: &Server,
         (publishers, subscribers): (usize, usize),
-        common: &CommonArgs,
+        conditions: &Conditions,
         sample: &mut Sample,
     ) -> Result<(), Failure> {
         let window = self.window();
@@ -390,9 +406,9 @@ impl Scenario {
             Self::Fanout { in_flight, .. } => (None, in_flight),
             Self::Latency { .. } | Self::Idle { .. } | Self::Group { .. } => (None, 1),
         };
-        let block = Block::new(lines, common.payload_bytes, ack);
+        let block = Block::new(lines, conditions.payload_bytes, ack);
         let mut load = Load::open(server, publishers, subscribers)?;
-        let measured = load.run(server, &block, window, (common.warm_up(), common.duration()))?;
+        let measured = load.run(server, &block, window, (conditions.warm_up, conditions.duration))?;
         sample.take(&measured);
         sample.take_count(measured.count(window));
         Ok(())
@@ -421,12 +437,12 @@ fn group(
     server: &Server,
     plan: Plan,
     ack: Ack,
-    common: &CommonArgs,
+    conditions: &Conditions,
     sample: &mut Sample,
 ) -> Result<(), Failure> {
-    let block = Block::new(plan.in_flight, common.payload_bytes, ack.in_frame());
+    let block = Block::new(plan.in_flight, conditions.payload_bytes, ack.in_frame());
     let mut crew = Crew::open(server, plan)?;
-    let measured = crew.run(server, &block, (common.warm_up(), common.duration()))?;
+    let measured = crew.run(server, &block, (conditions.warm_up, conditions.duration))?;
     sample.take(&measured);
     sample.take_count(measured.delivered);
     Ok(())
@@ -435,16 +451,16 @@ fn group(
 fn latency(
     server: &Server,
     (subscribers, rate_per_s): (usize, u32),
-    common: &CommonArgs,
+    conditions: &Conditions,
     sample: &mut Sample,
 ) -> Result<(), Failure> {
     let mut load = Load::open(server, 1, subscribers)?;
     let records_in = |time: Duration| (time.as_secs_f64() * f64::from(rate_per_s)) as u64;
-    let warm_up = records_in(common.warm_up());
+    let warm_up = records_in(conditions.warm_up);
     let schedule = Schedule {
-        records: warm_up + records_in(common.duration()),
+        records: warm_up + records_in(conditions.duration),
         rate_per_s,
-        payload_bytes: common.payload_bytes,
+        payload_bytes: conditions.payload_bytes,
     };
     let mut histogram = new_histogram();
     let before = (
@@ -489,10 +505,10 @@ fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
 fn idle(
     server: &Server,
     connections: usize,
-    common: &CommonArgs,
+    conditions: &Conditions,
     sample: &mut Sample,
 ) -> Result<(), Failure> {
-    let block = Block::new(8, common.payload_bytes, None);
+    let block = Block::new(8, conditions.payload_bytes, None);
     let mut warm = Load::open(server, 1, WARM_CONNECTIONS)?;
     warm.publish_count(&block, BURST_RECORDS, SETTLE_MAX)?;
     let started_at = Instant::now();
@@ -532,17 +548,16 @@ fn settled(server: &Server) -> u64 {
 
 /// A broker that was there before gets back the state it had.
 fn delete_topic(server: &Server) -> Result<(), Failure> {
-    let url = format!("http://{}/api/v1/topics/{TOPIC}", server.address);
-    let (status, answer) =
-        api::request("DELETE", &url, None).map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
+    let path = format!("/api/v1/topics/{TOPIC}");
+    let (status, answer) = http::request("DELETE", &server.address, &path)?;
     if (200..300).contains(&status) {
         Ok(())
     } else {
-        Err(Failure::new(format!("DELETE {url}: HTTP {status} {answer}")))
+        Err(Failure::new(format!("DELETE {path}: HTTP {status} {answer}")))
     }
 }
 
-pub(super) fn fresh_directory(parent: Option<&Path>) -> PathBuf {
+pub fn fresh_directory(parent: Option<&Path>) -> PathBuf {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);

@@ -12,7 +12,7 @@ use std::{
 use mio::net::TcpStream;
 
 use super::{
-    super::Failure,
+    Failure,
     process::Server,
     wire::{
         FrameReader, LineCounter, LineSplitter, Piece, handshake, mask, push_client_header,
@@ -21,20 +21,20 @@ use super::{
 };
 
 /// The topic of every scenario.
-pub(super) const TOPIC: &str = "bench";
+pub const TOPIC: &str = "bench";
 /// How long a server may take to answer while sockets are opened.
-pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frame ids have four digits, so that all frames are of one length.
-pub(super) const FIRST_ID: usize = 1000;
+pub const FIRST_ID: usize = 1000;
 /// Most records of one publisher in flight.
-pub(super) const IN_FLIGHT_MAX: usize = 9000;
+pub const IN_FLIGHT_MAX: usize = 9000;
 
 /// A whole number of digits, so that all payloads are of one length.
 const SEQUENCE_DIGITS: usize = 10;
 
 /// The line of one `publish`; the payload is a string of `payload_bytes` with its quotes, and begins with
 /// `sequence`.
-pub(super) fn publish_line(id: usize, sequence: u64, payload_bytes: usize, ack: Option<&str>) -> String {
+pub fn publish_line(id: usize, sequence: u64, payload_bytes: usize, ack: Option<&str>) -> String {
     let ack = ack.map(|ack| format!(r#""ack":"{ack}","#)).unwrap_or_default();
     let digits = format!("{sequence:0width$}", width = SEQUENCE_DIGITS);
     let filling = "x".repeat(payload_bytes.saturating_sub(2 + SEQUENCE_DIGITS));
@@ -42,7 +42,7 @@ pub(super) fn publish_line(id: usize, sequence: u64, payload_bytes: usize, ack: 
 }
 
 /// The sequence number of a `message` line.
-pub(super) fn sequence_of(line: &[u8]) -> Option<u64> {
+pub fn sequence_of(line: &[u8]) -> Option<u64> {
     const PAYLOAD: &[u8] = b"\"payload\":\"";
     let start = memchr::memmem::find(line, PAYLOAD)? + PAYLOAD.len();
     std::str::from_utf8(line.get(start..start + SEQUENCE_DIGITS)?)
@@ -52,13 +52,13 @@ pub(super) fn sequence_of(line: &[u8]) -> Option<u64> {
 }
 
 /// Frames of a publisher: a message of `count` lines is a header and the first part of one masked block.
-pub(super) struct Block {
+pub struct Block {
     masked: Vec<u8>,
     line_bytes: usize,
 }
 
 impl Block {
-    pub(super) fn new(lines: usize, payload_bytes: usize, ack: Option<&str>) -> Self {
+    pub fn new(lines: usize, payload_bytes: usize, ack: Option<&str>) -> Self {
         let mut masked = Vec::new();
         for id in FIRST_ID..FIRST_ID + lines {
             masked.extend_from_slice(publish_line(id, id as u64, payload_bytes, ack).as_bytes());
@@ -70,12 +70,12 @@ impl Block {
     }
 
     /// How many lines it has.
-    pub(super) fn lines(&self) -> usize {
+    pub fn lines(&self) -> usize {
         self.masked.len() / self.line_bytes
     }
 
     /// Appends a message of the first `lines` lines.
-    pub(super) fn push(&self, buffer: &mut Vec<u8>, lines: usize) {
+    pub fn push(&self, buffer: &mut Vec<u8>, lines: usize) {
         let length = lines * self.line_bytes;
         push_client_header(buffer, length);
         buffer.extend_from_slice(&self.masked[..length]);
@@ -83,22 +83,22 @@ impl Block {
 }
 
 /// One socket of the load.
-pub(super) struct Link {
-    pub(super) stream: TcpStream,
+pub struct Link {
+    pub stream: TcpStream,
     reader: FrameReader,
     counter: LineCounter,
     lines: LineSplitter,
     /// The first `error` that came.
     error: Option<String>,
-    pub(super) outgoing: Vec<u8>,
+    pub outgoing: Vec<u8>,
     outgoing_at: usize,
     /// Records published, on a publisher's socket.
-    pub(super) published: u64,
+    pub published: u64,
 }
 
 impl Link {
     /// Opens a socket, shakes hands and sends a `subscribe` frame, if there is one.
-    pub(super) fn open(address: &str, subscribe: Option<&str>) -> Result<Self, Failure> {
+    pub fn open(address: &str, subscribe: Option<&str>) -> Result<Self, Failure> {
         let (mut stream, mut greeting) = greet(address)?;
         if let Some(line) = subscribe {
             let mut message = Vec::new();
@@ -119,12 +119,12 @@ impl Link {
         })
     }
 
-    pub(super) fn received(&self) -> u64 {
+    pub fn received(&self) -> u64 {
         self.counter.lines()
     }
 
     /// Reads until the socket is empty and counts lines; `line` also gets each whole one if `looks`.
-    pub(super) fn receive(
+    pub fn receive(
         &mut self,
         scratch: &mut [u8],
         looks: Looks,
@@ -175,18 +175,18 @@ impl Link {
     }
 
     /// Publishes the first `lines` records of `block`; nothing may wait to be written.
-    pub(super) fn publish(&mut self, block: &Block, lines: usize) -> Result<(), Failure> {
+    pub fn publish(&mut self, block: &Block, lines: usize) -> Result<(), Failure> {
         block.push(&mut self.outgoing, lines);
         self.published += lines as u64;
         self.flush()
     }
 
     /// Whether bytes wait for room in the socket.
-    pub(super) fn is_writing(&self) -> bool {
+    pub fn is_writing(&self) -> bool {
         self.outgoing_at < self.outgoing.len()
     }
 
-    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+    pub fn flush(&mut self) -> Result<(), Failure> {
         while self.outgoing_at < self.outgoing.len() {
             match self.stream.write(&self.outgoing[self.outgoing_at..]) {
                 Ok(count) => self.outgoing_at += count,
@@ -201,7 +201,7 @@ impl Link {
 }
 
 /// What subscribes to all that comes from now on.
-pub(super) fn subscribe_line() -> String {
+pub fn subscribe_line() -> String {
     format!(r#"{{"type":"subscribe","id":1,"topic":"{TOPIC}","from":"latest"}}"#)
 }
 
@@ -222,7 +222,7 @@ fn greet(address: &str) -> Result<(BlockingStream, Greeting), Failure> {
 ///
 /// # Errors
 /// The server refuses, as when the topic is there with another configuration.
-pub(super) fn declare(server: &Server, partitions: usize, durability: &str) -> Result<(), Failure> {
+pub fn declare(server: &Server, partitions: usize, durability: &str) -> Result<(), Failure> {
     let (mut stream, mut greeting) = greet(&server.address)?;
     let line = format!(
         r#"{{"type":"declare","id":1,"topic":"{TOPIC}","partitions":{partitions},"durability":"{durability}"}}"#
@@ -235,7 +235,7 @@ pub(super) fn declare(server: &Server, partitions: usize, durability: &str) -> R
 
 /// Whether lines are only counted or also looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Looks {
+pub enum Looks {
     AtCounts,
     AtLines,
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::Failure;
+use super::Failure;
 
 /// The core of the server and the core of the load.
 const SERVER_CORE: usize = 0;
@@ -20,32 +20,32 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether server and load get a core each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pinning {
+pub enum Pinning {
     On,
     Off,
 }
 
 /// A server under measurement.
-pub(super) struct Server {
+pub struct Server {
     /// `host:port`.
-    pub(super) address: String,
-    pub(super) pid: Option<u32>,
+    pub address: String,
+    pub pid: Option<u32>,
     child: Option<Child>,
     directory: Option<PathBuf>,
 }
 
 /// What a process has used and holds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
-    pub(super) cpu: Duration,
-    pub(super) resident_bytes: u64,
+pub struct Usage {
+    pub cpu: Duration,
+    pub resident_bytes: u64,
     /// Shared pages counted by share; 0 where the system does not say.
-    pub(super) proportional_bytes: u64,
+    pub proportional_bytes: u64,
 }
 
 impl Server {
     /// A server that runs already; without `pid` its CPU and memory stay unknown.
-    pub(super) fn running(address: String, pid: Option<u32>) -> Self {
+    pub fn running(address: String, pid: Option<u32>) -> Self {
         Self {
             address,
             pid,
@@ -60,7 +60,7 @@ impl Server {
     ///
     /// # Errors
     /// It does not start, or says nothing for too long.
-    pub(super) fn start(
+    pub fn start(
         arguments: &[String],
         directory: Option<PathBuf>,
         pinning: Pinning,
@@ -115,7 +115,7 @@ impl Server {
     }
 
     /// Ends it as a crash would.
-    pub(super) fn kill(mut self) {
+    pub fn kill(mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended already.
             let _ = child.kill();
@@ -124,7 +124,7 @@ impl Server {
     }
 
     /// What it has used so far.
-    pub(super) fn usage(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         self.pid.and_then(|pid| usage_of(pid).ok()).unwrap_or_default()
     }
 }
@@ -169,7 +169,7 @@ fn address_in(line: &str) -> Option<String> {
 ///
 /// # Errors
 /// There is no such process, or the system does not say.
-pub(super) fn usage_of(pid: u32) -> io::Result<Usage> {
+pub fn usage_of(pid: u32) -> io::Result<Usage> {
     let directory = match pid {
         0 => "/proc/self".to_owned(),
         pid => format!("/proc/{pid}"),
@@ -213,7 +213,7 @@ fn kibibytes(text: &str, name: &str) -> u64 {
 }
 
 /// Moves the load to its core and says whether there are two cores to use.
-pub(super) fn pin_load(wanted: Pinning) -> Pinning {
+pub fn pin_load(wanted: Pinning) -> Pinning {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if wanted == Pinning::On && cores > LOAD_CORE && pin_to(LOAD_CORE).is_ok() {
         Pinning::On
@@ -237,7 +237,7 @@ fn pin_to(core: usize) -> io::Result<()> {
 }
 
 /// Allows as many open sockets as the system lets us, here and in the servers that we start.
-pub(super) fn raise_open_files() -> u64 {
+pub fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,

@@ -13,9 +13,10 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Deserialize;
 
 use super::{
-    super::{Failure, api},
+    Failure,
     duty::{Doer, Duty, GROUP},
     generator::{Measured, SCRATCH_BYTES, Snapshot},
+    http,
     link::{Block, Link, Looks, SETUP_TIMEOUT, TOPIC},
     process::Server,
     wire::push_client_message,
@@ -28,16 +29,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Who works, and how much may be under way.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
-    pub(super) publishers: usize,
+pub struct Plan {
+    pub publishers: usize,
     /// Unanswered records of each publisher.
-    pub(super) in_flight: usize,
+    pub in_flight: usize,
     /// Records that may be published and not yet acked or committed.
-    pub(super) backlog: usize,
-    pub(super) members: usize,
+    pub backlog: usize,
+    pub members: usize,
     /// Records that a member may have out.
-    pub(super) credit: usize,
-    pub(super) duty: Duty,
+    pub credit: usize,
+    pub duty: Duty,
 }
 
 impl Plan {
@@ -55,7 +56,7 @@ struct Member {
 }
 
 /// All sockets of a scenario.
-pub(super) struct Crew {
+pub struct Crew {
     plan: Plan,
     poll: Poll,
     events: Events,
@@ -69,7 +70,7 @@ impl Crew {
     ///
     /// # Errors
     /// The server does not answer as it should.
-    pub(super) fn open(server: &Server, plan: Plan) -> Result<Self, Failure> {
+    pub fn open(server: &Server, plan: Plan) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         let open = |index: usize, subscribe: Option<&str>| -> Result<Link, Failure> {
             let mut link = Link::open(&server.address, subscribe)?;
@@ -109,7 +110,7 @@ impl Crew {
     ///
     /// # Errors
     /// The server refuses something, closes a connection, does nothing, or loses count.
-    pub(super) fn run(
+    pub fn run(
         &mut self,
         server: &Server,
         block: &Block,
@@ -269,13 +270,12 @@ impl Crew {
 }
 
 fn describe(server: &Server) -> Result<String, Failure> {
-    let url = format!("http://{}/api/v1/topics/{TOPIC}/groups/{GROUP}", server.address);
-    let (status, answer) =
-        api::request("GET", &url, None).map_err(|error| Failure::new(format!("GET {url}: {error}")))?;
+    let path = format!("/api/v1/topics/{TOPIC}/groups/{GROUP}");
+    let (status, answer) = http::request("GET", &server.address, &path)?;
     if status == 200 {
         Ok(answer)
     } else {
-        Err(Failure::new(format!("GET {url}: HTTP {status} {answer}")))
+        Err(Failure::new(format!("GET {path}: HTTP {status} {answer}")))
     }
 }
 

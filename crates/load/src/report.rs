@@ -1,8 +1,8 @@
 //! What a person reads: a line a scenario and server, then the ratios.
 
 use super::{
-    super::table::{Table, bytes, thousands},
     scenario::{Sample, Target},
+    table::{Table, bytes, thousands},
 };
 
 /// Median and how far the runs lie apart.
@@ -107,7 +107,7 @@ fn percent(share: f64) -> String {
 }
 
 /// The tables of a whole run.
-pub(super) fn tables(samples: &[Sample]) -> String {
+pub fn tables(samples: &[Sample]) -> String {
     let groups = groups(samples);
     let mut text = String::new();
     let mut table = |headline: &[&str], rows: Vec<Vec<String>>| {
