@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use callboard_load::{
     callboard::{Ack, Bare, Callboard, Durability, Subprotocol},
+    mixed::MixedPlan,
+    report::BARE,
     workload::Workload,
 };
 
@@ -44,6 +46,7 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
     all.push(ingest_at_most_once(programs));
     all.extend([1, 10].map(|subscribers| latency(programs, subscribers)));
     all.push(idle(programs));
+    all.push(mixed(programs));
     all.retain(|comparison| comparison.contenders.len() > 1);
     all
 }
@@ -79,6 +82,23 @@ fn idle(programs: &Programs) -> Comparison {
         kind: "idle",
         workload: Workload::Idle { connections },
         contenders: live(programs),
+    }
+}
+
+/// The bare server takes no part: it knows no topics.
+fn mixed(programs: &Programs) -> Comparison {
+    let plan = MixedPlan::default();
+    let (topics, publishers, rate) = (plan.topics, plan.publishers, plan.rate_per_s);
+    let (quick, slow) = (plan.quick, plan.slow);
+    let mut contenders = live(programs);
+    contenders.retain(|contender| contender.name != BARE);
+    Comparison {
+        scenario: format!(
+            "mixed, {topics} topics, {publishers} publishers, {rate}/s, {quick} quick and {slow} slow subscribers"
+        ),
+        kind: "mixed",
+        workload: Workload::Mixed(plan),
+        contenders,
     }
 }
 
@@ -143,7 +163,7 @@ fn callboard(
 
 fn bare(programs: &Programs, dialect: Callboard, replies: callboard::Replies) -> Contender {
     let words = (
-        "bare",
+        BARE,
         NOTHING,
         "no broker: one epoll loop that moves frames of Callboard's length",
     );

@@ -8,6 +8,7 @@ use std::{
 
 use callboard_load::{
     Failure,
+    ceiling::{self, Ceiling},
     process::{self, Pinning},
     report,
     sample::Sample,
@@ -140,9 +141,15 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
             runs.turn(comparison, run, &conditions)?;
         }
     }
-    eprintln!("\n{}\n{}", who(&chosen), report::side_by_side(&runs.samples));
+    let ceilings = ceilings(&chosen, &conditions)?;
+    eprintln!(
+        "\n{}\n{}\n{}",
+        who(&chosen),
+        ceiling::table(&ceilings),
+        report::side_by_side(&runs.samples)
+    );
     if let Some(path) = &args.json {
-        write_json(path, &chosen, &runs.samples)?;
+        write_json(path, &chosen, (&runs.samples, &ceilings))?;
     }
     if runs.failures.is_empty() {
         Ok(())
@@ -218,7 +225,22 @@ fn who(comparisons: &[Comparison]) -> String {
     table.to_string()
 }
 
-fn write_json(path: &Path, comparisons: &[Comparison], samples: &[Sample]) -> Result<(), Failure> {
+/// The load's own ceiling in each dialect that takes part.
+fn ceilings(comparisons: &[Comparison], conditions: &Conditions) -> Result<Vec<(String, Ceiling)>, Failure> {
+    let mut ceilings: Vec<(String, Ceiling)> = Vec::new();
+    for contender in comparisons.iter().flat_map(|comparison| &comparison.contenders) {
+        if ceilings.iter().all(|(name, _)| name != contender.name) {
+            ceilings.push((contender.name.to_owned(), contender.ceiling(conditions)?));
+        }
+    }
+    Ok(ceilings)
+}
+
+fn write_json(
+    path: &Path,
+    comparisons: &[Comparison],
+    (samples, ceilings): (&[Sample], &[(String, Ceiling)]),
+) -> Result<(), Failure> {
     let servers: Vec<_> = comparisons
         .iter()
         .flat_map(|comparison| {
@@ -232,6 +254,6 @@ fn write_json(path: &Path, comparisons: &[Comparison], samples: &[Sample]) -> Re
             })
         })
         .collect();
-    let text = json!({"servers": servers, "samples": samples}).to_string();
+    let text = json!({"servers": servers, "ceilings": ceilings, "samples": samples}).to_string();
     std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
