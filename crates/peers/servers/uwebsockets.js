@@ -1,16 +1,15 @@
 // Publish and subscribe as uWebSockets has it, in the runtime that ships it: one thread, topics and fan-out in C++.
 //
-// A socket says by its address what it is: `/sub?bench` follows a topic, `/pub?bench` publishes to it whatever it
-// sends. Nothing is dropped: a socket may lag behind by more than a run can send.
+// A socket that follows a topic names it in its address, `/?bench`. One that publishes sends the topic, a space and
+// the record. Nothing is dropped: a socket may lag behind by more than a run can send.
 const BACKPRESSURE_BYTES_MAX = 1 << 30;
 
 const server = Bun.serve({
   hostname: "127.0.0.1",
   port: 0,
   fetch(request, server) {
-    const address = new URL(request.url);
-    const role = { topic: address.search.slice(1), subscribes: address.pathname === "/sub" };
-    if (server.upgrade(request, { data: role })) return undefined;
+    const topic = new URL(request.url).search.slice(1);
+    if (server.upgrade(request, { data: { topic } })) return undefined;
     return new Response("a WebSocket is expected\n", { status: 426 });
   },
   websocket: {
@@ -21,11 +20,12 @@ const server = Bun.serve({
     closeOnBackpressureLimit: true,
     maxPayloadLength: 1 << 20,
     open(socket) {
-      if (socket.data.subscribes) socket.subscribe(socket.data.topic);
+      if (socket.data.topic) socket.subscribe(socket.data.topic);
       socket.send("ready");
     },
-    message(socket, message) {
-      server.publish(socket.data.topic, message);
+    message(_socket, message) {
+      const space = message.indexOf(" ");
+      server.publish(message.slice(0, space), message.slice(space + 1));
     },
   },
 });

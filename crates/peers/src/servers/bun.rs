@@ -1,11 +1,11 @@
 //! uWebSockets' own publish and subscribe, in the runtime that ships it.
 
-use std::path::{Path, PathBuf};
-
 use callboard_load::{
     Failure,
-    launch::{Launch, Ready},
+    process::{Launch, Ready},
 };
+
+use super::Place;
 
 /// The whole server.
 const SCRIPT: &str = include_str!("../../servers/uwebsockets.js");
@@ -14,13 +14,7 @@ const SCRIPT: &str = include_str!("../../servers/uwebsockets.js");
 ///
 /// # Errors
 /// The directory cannot be written to.
-pub fn launch(program: &Path, directory: PathBuf) -> Result<Launch, Failure> {
-    let file = super::write(&directory, "uwebsockets.js", SCRIPT)?;
-    Ok(Launch {
-        program: program.to_owned(),
-        arguments: vec!["run".to_owned(), file],
-        libraries: None,
-        directory: Some(directory),
-        ready: Ready::Says,
-    })
+pub fn launch(place: Place) -> Result<Launch, Failure> {
+    let file = place.write("uwebsockets.js", SCRIPT)?;
+    Ok(place.launch(vec!["run".to_owned(), file], Ready::Says))
 }

@@ -1,27 +1,22 @@
 //! mosquitto, with its WebSocket listener.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use callboard_load::{
     Failure,
-    launch::{Launch, Ready, free_address},
+    process::{Launch, Ready},
 };
+
+use super::{Place, free_address};
 
 /// How it is started.
 ///
 /// # Errors
 /// There is no free port, or the directory cannot be written to.
-pub fn launch(program: &Path, libraries: Option<&Path>, directory: PathBuf) -> Result<Launch, Failure> {
+pub fn launch(place: Place) -> Result<Launch, Failure> {
     let address = free_address()?;
-    let text = configuration(&address, &directory);
-    let file = super::write(&directory, "mosquitto.conf", &text)?;
-    Ok(Launch {
-        program: program.to_owned(),
-        arguments: vec!["-c".to_owned(), file],
-        libraries: libraries.map(Path::to_owned),
-        directory: Some(directory),
-        ready: Ready::Accepts(address),
-    })
+    let file = place.write("mosquitto.conf", &configuration(&address, &place.directory))?;
+    Ok(place.launch(vec!["-c".to_owned(), file], Ready::Accepts(address)))
 }
 
 /// The limits whose default drops messages silently are off. Version 2.0.11 ends at once if WebSocket is its only
@@ -29,11 +24,12 @@ pub fn launch(program: &Path, libraries: Option<&Path>, directory: PathBuf) -> R
 fn configuration(address: &str, directory: &Path) -> String {
     let (host, port) = address.rsplit_once(':').unwrap_or(("127.0.0.1", address));
     let unused = directory.join("unused.sock");
-    let unused = unused.display();
+    let (log, unused) = (directory.join("log"), unused.display());
     format!(
         "user root\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages 0\n\
-         max_connections -1\nset_tcp_nodelay true\nlog_dest stderr\nlog_type error\nlog_type warning\n\
-         listener {port} {host}\nprotocol websockets\nlistener 0 {unused}\n"
+         max_connections -1\nset_tcp_nodelay true\nlog_dest file {}\nlog_type error\nlog_type warning\n\
+         listener {port} {host}\nprotocol websockets\nlistener 0 {unused}\n",
+        log.display()
     )
 }
 

@@ -1,11 +1,13 @@
 //! nats-server: core over TCP or WebSocket, and JetStream with a file store.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use callboard_load::{
     Failure,
-    launch::{Launch, Ready, free_address},
+    process::{Launch, Ready},
 };
+
+use super::{Place, free_address};
 
 /// What clients speak to it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,36 +34,34 @@ pub struct Nats {
 }
 
 impl Nats {
+    /// How it is started.
+    ///
     /// # Errors
     /// There is no free port, or the directory cannot be written to.
-    pub fn launch(self, program: &Path, directory: PathBuf) -> Result<Launch, Failure> {
+    pub fn launch(self, place: Place) -> Result<Launch, Failure> {
         let (tcp, websocket) = (free_address()?, free_address()?);
-        let text = self.configuration(&tcp, &websocket, &directory);
-        let file = super::write(&directory, "nats.conf", &text)?;
+        let file = place.write(
+            "nats.conf",
+            &self.configuration(&tcp, &websocket, &place.directory),
+        )?;
         let address = match self.transport {
             Transport::Tcp => tcp,
             Transport::WebSocket => websocket,
         };
-        Ok(Launch {
-            program: program.to_owned(),
-            arguments: vec!["--config".to_owned(), file],
-            libraries: None,
-            directory: Some(directory),
-            ready: Ready::Accepts(address),
-        })
+        Ok(place.launch(vec!["--config".to_owned(), file], Ready::Accepts(address)))
     }
 
-    /// `max_pending` is raised because the default of 64 MiB cuts off who lags behind for a moment at full speed.
+    /// `max_pending` is raised because with the default of 64 MiB a client that lags behind for a moment at full
+    /// speed is cut off.
     fn configuration(self, tcp: &str, websocket: &str, directory: &Path) -> String {
-        let mut text = format!("listen: \"{tcp}\"\nmax_pending: 1GB\n");
+        let log = directory.join("log");
+        let mut text = format!("listen: \"{tcp}\"\nmax_pending: 1GB\nlog_file: {log:?}\n");
         if self.transport == Transport::WebSocket {
-            text += &format!(
-                "websocket {{\n  listen: \"{websocket}\"\n  no_tls: true\n  compression: false\n}}\n"
-            );
+            text += &format!("websocket {{\n  listen: \"{websocket}\"\n  no_tls: true\n  compression: false\n}}\n");
         }
         if let Some(sync) = self.store {
-            let directory = directory.join("store");
-            text += &format!("jetstream {{\n  store_dir: {directory:?}\n  max_file_store: 64GB\n");
+            let store = directory.join("store");
+            text += &format!("jetstream {{\n  store_dir: {store:?}\n  max_file_store: 64GB\n");
             if sync == Sync::Always {
                 text += "  sync_interval: always\n";
             }

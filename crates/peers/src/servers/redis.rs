@@ -1,11 +1,13 @@
 //! redis-server, for its streams.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use callboard_load::{
     Failure,
-    launch::{Launch, Ready, free_address},
+    process::{Launch, Ready},
 };
+
+use super::{Place, free_address};
 
 /// When Redis flushes its append-only file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,24 +19,14 @@ pub enum Append {
 }
 
 impl Append {
+    /// How it is started.
+    ///
     /// # Errors
     /// There is no free port, or the directory cannot be written to.
-    pub fn launch(
-        self,
-        program: &Path,
-        libraries: Option<&Path>,
-        directory: PathBuf,
-    ) -> Result<Launch, Failure> {
+    pub fn launch(self, place: Place) -> Result<Launch, Failure> {
         let address = free_address()?;
-        let text = self.configuration(&address, &directory);
-        let file = super::write(&directory, "redis.conf", &text)?;
-        Ok(Launch {
-            program: program.to_owned(),
-            arguments: vec![file],
-            libraries: libraries.map(Path::to_owned),
-            directory: Some(directory),
-            ready: Ready::Accepts(address),
-        })
+        let file = place.write("redis.conf", &self.configuration(&address, &place.directory))?;
+        Ok(place.launch(vec![file], Ready::Accepts(address)))
     }
 
     /// No snapshots and no rewrites beside the append-only file: they would only take time from what is measured.
@@ -45,8 +37,8 @@ impl Append {
             Self::EverySecond => "everysec",
         };
         format!(
-            "bind {host}\nport {port}\ndir {directory:?}\nsave \"\"\nappendonly yes\nappendfsync {when}\n\
-             auto-aof-rewrite-percentage 0\n"
+            "bind {host}\nport {port}\ndir {directory:?}\nlogfile \"log\"\nsave \"\"\nappendonly yes\n\
+             appendfsync {when}\nauto-aof-rewrite-percentage 0\n"
         )
     }
 }
