@@ -21,7 +21,7 @@ use mio::{
 use sha1::{Digest as _, Sha1};
 
 use super::wire::{
-    FrameReader, LineSplitter, Piece, SERVER_HEADER_BYTES_MAX, SUBPROTOCOL, put_server_header,
+    FrameReader, LineSplitter, Opcode, Piece, SERVER_HEADER_BYTES_MAX, push_server_message, put_server_header,
 };
 
 /// What a `message` has around its payload; the digits are those of a broker in the middle of a run.
@@ -395,10 +395,9 @@ fn payload_in<'a>(line: &'a [u8], payload_at: &mut usize) -> Option<&'a [u8]> {
 }
 
 fn whole_frame(text: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; SERVER_HEADER_BYTES_MAX];
-    frame.extend_from_slice(text);
-    let start = put_server_header(&mut frame);
-    frame.split_off(start)
+    let mut frame = Vec::new();
+    push_server_message(&mut frame, Opcode::Text, text);
+    frame
 }
 
 /// The answer to a whole request, with a welcome behind it.
@@ -412,7 +411,7 @@ fn answer_handshake(head: &[u8]) -> Option<Vec<u8>> {
     let accept = accept_key(key.trim());
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: callboard.v1.ndjson\r\n\r\n"
     )
     .into_bytes();
     let welcome = br#"{"type":"welcome","session":"0","server":"bare","heartbeat_ms":15000,"frame_bytes_max":1048576,"auth":"none"}"#;
@@ -432,7 +431,7 @@ mod tests {
 
     #[test]
     fn handshake_is_answered_once_it_is_whole() {
-        let request = super::super::wire::handshake("127.0.0.1:1");
+        let request = super::super::wire::handshake("127.0.0.1:1", "/ws", None);
         assert!(answer_handshake(&request.as_bytes()[..request.len() - 1]).is_none());
         let answer = answer_handshake(request.as_bytes()).unwrap_or_default();
         // The example of RFC 6455, section 1.3.

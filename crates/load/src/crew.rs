@@ -1,8 +1,8 @@
-//! Publishers, and the members of one group that work off what they publish: `queue` and `group`.
+//! Publishers, and the workers of one group that work off what they publish.
 //!
 //! The load of [`generator`](super::generator) with consumers that answer. Publishers wait when too much lies
 //! unfinished, so that the server's time is spent on records that were stored, delivered and settled. A run
-//! counts only if the broker's own description of the group says in the end that all are.
+//! counts only if the server itself says in the end that all are.
 
 use std::{
     io,
@@ -10,25 +10,25 @@ use std::{
 };
 
 use mio::{Events, Interest, Poll, Token};
-use serde::Deserialize;
 
 use super::{
     Failure,
-    duty::{Doer, Duty, GROUP},
-    generator::{Measured, SCRATCH_BYTES, Snapshot},
-    http,
-    link::{Block, Link, Looks, SETUP_TIMEOUT, TOPIC},
+    block::Block,
+    callboard::duty::Duty,
+    dialect::{Answers, Dialect, Progress, Role},
+    generator::{Measured, Snapshot},
+    link::{Link, SCRATCH_BYTES},
+    opening::SETUP_TIMEOUT,
     process::Server,
-    wire::push_client_message,
 };
 
 /// How long the group may take to finish what was published.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two looks at the group's description.
+/// Between two questions to the server.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Who works, and how much may be under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub publishers: usize,
     /// Unanswered records of each publisher.
@@ -41,71 +41,51 @@ pub struct Plan {
     pub duty: Duty,
 }
 
-impl Plan {
-    fn subscribe_line(&self) -> String {
-        let (mode, credit) = (self.duty.mode(), self.credit);
-        format!(
-            r#"{{"type":"subscribe","id":1,"topic":"{TOPIC}","group":"{GROUP}","mode":"{mode}","from":"earliest","credit":{credit}}}"#
-        )
-    }
-}
-
-struct Member {
-    link: Link,
-    doer: Doer,
-}
-
 /// All sockets of a scenario.
-pub struct Crew {
+pub struct Crew<'a, D: Dialect> {
+    dialect: &'a D,
     plan: Plan,
     poll: Poll,
     events: Events,
-    publishers: Vec<Link>,
-    members: Vec<Member>,
+    /// Publishers first.
+    links: Vec<Link<D::Reader>>,
     scratch: Vec<u8>,
 }
 
-impl Crew {
-    /// Opens all sockets one by one and waits until the group knows of all members.
+impl<'a, D: Dialect> Crew<'a, D> {
+    /// Opens all sockets one by one and waits until the server knows of all members.
     ///
     /// # Errors
     /// The server does not answer as it should.
-    pub fn open(server: &Server, plan: Plan) -> Result<Self, Failure> {
+    pub fn open(dialect: &'a D, server: &Server, plan: Plan) -> Result<Self, Failure> {
         let poll = Poll::new()?;
-        let open = |index: usize, subscribe: Option<&str>| -> Result<Link, Failure> {
-            let mut link = Link::open(&server.address, subscribe)?;
+        let mut links = Vec::new();
+        for place in 0..plan.publishers + plan.members {
+            let role = match place.checked_sub(plan.publishers) {
+                None => Role::Publisher { index: place },
+                Some(index) => Role::Worker { index, plan: &plan },
+            };
+            let mut link = Link::open(dialect, &server.address, role)?;
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
-                .register(&mut link.stream, Token(index), interest)?;
-            Ok(link)
-        };
-        let subscribe = plan.subscribe_line();
-        let publishers = (0..plan.publishers)
-            .map(|index| open(index, None))
-            .collect::<Result<_, _>>()?;
-        let members = (0..plan.members)
-            .map(|index| {
-                Ok(Member {
-                    link: open(plan.publishers + index, Some(&subscribe))?,
-                    doer: Doer::new(plan.duty),
-                })
-            })
-            .collect::<Result<_, Failure>>()?;
+                .register(&mut link.stream, Token(place), interest)?;
+            links.push(link);
+        }
         let mut crew = Self {
+            dialect,
             plan,
             poll,
             events: Events::with_capacity(1024),
-            publishers,
-            members,
+            links,
             scratch: vec![0; SCRATCH_BYTES],
         };
-        crew.until(server, SETUP_TIMEOUT, "every member has its share", |group| {
-            group.is_shared_out(plan.members)
+        crew.until(server, SETUP_TIMEOUT, "every member has its share", |progress| {
+            !matches!(progress, Progress::Gathering(_))
         })?;
         Ok(crew)
     }
 
-    /// Publishes and works as fast as `plan` lets it: first for `warm_up`, then for `duration`, which is
+    /// Publishes and works as fast as the plan lets it: first for `warm_up`, then for `duration`, which is
     /// measured; then finishes what is left.
     ///
     /// # Errors
@@ -113,13 +93,13 @@ impl Crew {
     pub fn run(
         &mut self,
         server: &Server,
-        block: &Block,
+        blocks: &[Block],
         (warm_up, duration): (Duration, Duration),
     ) -> Result<Measured, Failure> {
         let started_at = Instant::now();
         let mut before: Option<Snapshot> = None;
         let measured = loop {
-            self.publish(block)?;
+            self.publish(blocks)?;
             self.poll_once(Duration::from_millis(10))?;
             match before {
                 None if started_at.elapsed() >= warm_up => before = Some(self.snapshot(server)),
@@ -140,30 +120,31 @@ impl Crew {
         Ok(measured)
     }
 
-    fn published(&self) -> u64 {
-        self.publishers.iter().map(|link| link.published).sum()
-    }
-
-    fn settled(&self) -> u64 {
-        self.members.iter().map(|member| member.doer.settled()).sum()
+    fn sum(&self, of: impl Fn(&Link<D::Reader>) -> u64) -> u64 {
+        self.links.iter().map(of).sum()
     }
 
     fn snapshot(&self, server: &Server) -> Snapshot {
-        let answered = self.publishers.iter().map(Link::received).sum();
-        Snapshot::now(server, answered, self.settled())
+        let answered = self.sum(|link| link.seen.answers);
+        Snapshot::now(server, answered, self.sum(|link| link.seen.settled))
     }
 
-    fn publish(&mut self, block: &Block) -> Result<(), Failure> {
-        let unfinished = self.published().saturating_sub(self.settled());
+    fn publish(&mut self, blocks: &[Block]) -> Result<(), Failure> {
+        let settled = self.sum(|link| link.seen.settled);
+        let unfinished = self.sum(|link| link.published).saturating_sub(settled);
         let mut room = self
             .plan
             .backlog
             .saturating_sub(usize::try_from(unfinished).unwrap_or(usize::MAX));
-        for link in &mut self.publishers {
+        for (link, block) in self.links.iter_mut().zip(blocks) {
             if link.is_writing() {
                 continue;
             }
-            let unanswered = usize::try_from(link.published - link.received()).unwrap_or(usize::MAX);
+            let unanswered = match self.dialect.answers() {
+                Answers::Each => link.published - link.seen.answers,
+                Answers::None => 0,
+            };
+            let unanswered = usize::try_from(unanswered).unwrap_or(usize::MAX);
             let free = self.plan.in_flight.saturating_sub(unanswered).min(room);
             if free > 0 {
                 link.publish(block, free)?;
@@ -180,85 +161,69 @@ impl Crew {
         }
         for event in &self.events {
             let Token(index) = event.token();
-            match index.checked_sub(self.publishers.len()) {
-                None => {
-                    let link = &mut self.publishers[index];
-                    if event.is_writable() {
-                        link.flush()?;
-                    }
-                    if event.is_readable() {
-                        link.receive(&mut self.scratch, Looks::AtLines, |_| {})?;
-                    }
-                }
-                Some(index) => {
-                    let Member { link, doer } = &mut self.members[index];
-                    if event.is_readable() {
-                        link.receive(&mut self.scratch, Looks::AtLines, |line| doer.take(line))?;
-                        doer.drain(|lines| push_client_message(&mut link.outgoing, lines));
-                        link.flush()?;
-                    } else if event.is_writable() {
-                        link.flush()?;
-                    }
-                }
+            let link = &mut self.links[index];
+            if event.is_writable() {
+                link.flush()?;
+            }
+            if event.is_readable() {
+                link.receive(&mut self.scratch)?;
             }
         }
         Ok(())
     }
 
-    /// Publishes no more, settles all that was, and holds the broker's count against ours.
+    /// Publishes no more, settles all that was, and holds the server's count against ours.
     fn drain(&mut self, server: &Server) -> Result<(), Failure> {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
-        let published = self.published();
-        let answered = |crew: &Self| crew.publishers.iter().map(Link::received).sum::<u64>();
-        let taken = |crew: &Self| -> u64 { crew.members.iter().map(|member| member.doer.taken()).sum() };
-        while answered(self) < published || taken(self) < published {
+        let published = self.sum(|link| link.published);
+        let is_answered = |crew: &Self| match crew.dialect.answers() {
+            Answers::Each => crew.sum(|link| link.seen.answers) >= published,
+            Answers::None => true,
+        };
+        while !is_answered(self) || self.sum(|link| link.seen.messages) < published {
             self.poll_once(Duration::from_millis(10))?;
             if Instant::now() > deadline {
                 return Err(Failure::new(format!(
                     "of {published} records {} were answered and {} delivered",
-                    answered(self),
-                    taken(self)
+                    self.sum(|link| link.seen.answers),
+                    self.sum(|link| link.seen.messages)
                 )));
             }
         }
-        for Member { link, doer } in &mut self.members {
-            doer.finish();
-            doer.drain(|lines| push_client_message(&mut link.outgoing, lines));
-            link.flush()?;
+        for link in &mut self.links[self.plan.publishers..] {
+            link.finish()?;
         }
-        let duty = self.plan.duty;
-        self.until(server, DRAIN_TIMEOUT, "every record is settled", |group| {
-            group.has_settled(duty, published)
+        self.until(server, DRAIN_TIMEOUT, "every record is settled", |progress| {
+            *progress == Progress::Settled
         })?;
-        if taken(self) == published {
+        let delivered = self.sum(|link| link.seen.messages);
+        if delivered == published {
             Ok(())
         } else {
             Err(Failure::new(format!(
-                "{published} records were published and {} delivered",
-                taken(self)
+                "{published} records were published and {delivered} delivered"
             )))
         }
     }
 
-    /// Looks at the group's description until it is as it must be; the sockets go on meanwhile.
+    /// Asks the server until all is as it must be; the sockets go on meanwhile.
     fn until(
         &mut self,
         server: &Server,
         timeout: Duration,
         what: &str,
-        mut holds: impl FnMut(&Group) -> bool,
+        holds: impl Fn(&Progress) -> bool,
     ) -> Result<(), Failure> {
         let deadline = Instant::now() + timeout;
         loop {
-            let answer = describe(server)?;
-            let group: Group = serde_json::from_str(&answer)
-                .map_err(|error| Failure::new(format!("{error} in the group's description {answer}")))?;
-            if holds(&group) {
+            let published = self.sum(|link| link.published);
+            let progress = self.dialect.progress(server, &self.plan, published)?;
+            if holds(&progress) {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 return Err(Failure::new(format!(
-                    "the broker does not say that {what}: {answer}"
+                    "the server does not say that {what}: {progress:?}"
                 )));
             }
             let next_look_at = Instant::now() + LOOK_INTERVAL;
@@ -266,100 +231,5 @@ impl Crew {
                 self.poll_once(LOOK_INTERVAL)?;
             }
         }
-    }
-}
-
-fn describe(server: &Server) -> Result<String, Failure> {
-    let path = format!("/api/v1/topics/{TOPIC}/groups/{GROUP}");
-    let (status, answer) = http::request("GET", &server.address, &path)?;
-    if status == 200 {
-        Ok(answer)
-    } else {
-        Err(Failure::new(format!("GET {path}: HTTP {status} {answer}")))
-    }
-}
-
-/// What a group's description says of what matters here.
-#[derive(Deserialize)]
-struct Group {
-    members: Vec<MemberShare>,
-    partitions: Vec<Progress>,
-    acked: u64,
-    lag: u64,
-}
-
-#[derive(Deserialize)]
-struct MemberShare {
-    partitions: Vec<u64>,
-    revoking: Vec<u64>,
-}
-
-#[derive(Deserialize)]
-struct Progress {
-    committed: u64,
-    member: Option<String>,
-}
-
-impl Group {
-    /// Whether all members are there and nothing moves any more.
-    fn is_shared_out(&self, members: usize) -> bool {
-        let sizes = || self.members.iter().map(|member| member.partitions.len());
-        let is_even = sizes().max().unwrap_or(0) <= sizes().min().unwrap_or(0) + 1;
-        let has_owners =
-            sizes().sum::<usize>() == 0 || self.partitions.iter().all(|partition| partition.member.is_some());
-        self.members.len() == members
-            && is_even
-            && has_owners
-            && self.members.iter().all(|member| member.revoking.is_empty())
-    }
-
-    fn has_settled(&self, duty: Duty, published: u64) -> bool {
-        let committed: u64 = self.partitions.iter().map(|partition| partition.committed).sum();
-        let is_exact = match duty {
-            Duty::Ack => self.acked == published,
-            Duty::Commit { .. } => committed == published,
-        };
-        self.lag == 0 && is_exact
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn group(text: &str) -> Group {
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
-    }
-
-    #[test]
-    fn group_is_shared_out_when_nothing_moves_any_more() {
-        let of = |members: &str, owner: &str| {
-            group(&format!(
-                r#"{{"members":[{members}],"partitions":[{{"partition":0,"committed":4,"next_offset":9,"member":{owner}}}],"acked":0,"lag":5}}"#
-            ))
-        };
-        let owns = r#"{"member":"a","partitions":[0],"revoking":[]}"#;
-        let idles = r#"{"member":"b","partitions":[],"revoking":[]}"#;
-        let leaves = r#"{"member":"b","partitions":[],"revoking":[1]}"#;
-        assert!(of(&format!("{owns},{idles}"), r#""a""#).is_shared_out(2));
-        assert!(!of(&format!("{owns},{leaves}"), r#""a""#).is_shared_out(2));
-        assert!(!of(owns, r#""a""#).is_shared_out(2));
-        assert!(!of(owns, "null").is_shared_out(1));
-        assert!(of(idles, "null").is_shared_out(1), "a shared group has no owners");
-        assert!(!of(owns, r#""a""#).has_settled(Duty::Commit { every: 1 }, 9));
-    }
-
-    #[test]
-    fn settled_is_what_the_broker_counted_exactly() {
-        let of = |committed: u64, acked: u64, lag: u64| {
-            group(&format!(
-                r#"{{"members":[],"partitions":[{{"committed":{committed},"member":null}}],"acked":{acked},"lag":{lag}}}"#
-            ))
-        };
-        assert!(of(9, 9, 0).has_settled(Duty::Ack, 9));
-        assert!(!of(9, 8, 0).has_settled(Duty::Ack, 9), "one went another way");
-        assert!(!of(9, 9, 1).has_settled(Duty::Ack, 9));
-        assert!(of(9, 0, 0).has_settled(Duty::Commit { every: 100 }, 9));
-        assert!(!of(8, 0, 0).has_settled(Duty::Commit { every: 100 }, 9));
     }
 }

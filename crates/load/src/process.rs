@@ -2,9 +2,11 @@
 
 use std::{
     io::{self, BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -34,6 +36,27 @@ pub struct Server {
     directory: Option<PathBuf>,
 }
 
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// Removed when the server is stopped.
+    pub directory: Option<PathBuf>,
+    pub pinning: Pinning,
+    pub ready: Ready,
+}
+
+/// By what one knows that a server serves.
+#[derive(Clone, Debug)]
+pub enum Ready {
+    /// It says `http://` and an address on standard output.
+    Says,
+    /// It accepts at this address.
+    Accepts(String),
+}
+
 /// What a process has used and holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -54,23 +77,18 @@ impl Server {
         }
     }
 
-    /// Starts this program with `arguments` and waits until it says where it listens.
-    ///
-    /// `directory` is removed when the server is stopped.
+    /// Starts a server and waits until it is ready.
     ///
     /// # Errors
-    /// It does not start, or says nothing for too long.
-    pub fn start(
-        arguments: &[String],
-        directory: Option<PathBuf>,
-        pinning: Pinning,
-    ) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+    /// It does not start, ends at once, or is not ready for too long.
+    pub fn start(launch: Launch) -> Result<Self, Failure> {
+        let mut command = Command::new(&launch.program);
         command
-            .args(arguments)
+            .args(&launch.arguments)
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        command.env("RUST_LOG", "error");
+        let pinning = launch.pinning;
         // SAFETY: between fork and exec only `prctl` and `sched_setaffinity` are called, which are plain
         // system calls on values that were made before.
         unsafe {
@@ -84,13 +102,15 @@ impl Server {
                 }
             });
         }
-        let mut child = command.spawn()?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Failure::new(format!("{}: {error}", launch.program.display())))?;
         let output = child.stdout.take();
         let mut server = Self {
             address: String::new(),
             pid: Some(child.id()),
             child: Some(child),
-            directory,
+            directory: launch.directory,
         };
         let Some(output) = output else {
             return Err(Failure::new("the server has no standard output"));
@@ -100,18 +120,40 @@ impl Server {
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if let Some(address) = address_in(&line) {
-                    // Whoever waited may have given up.
+                    // Whoever waited may have given up, or not have asked.
                     let _ = sender.send(address);
                 }
             }
         });
-        server.address = receiver.recv_timeout(START_TIMEOUT).map_err(|_| {
-            Failure::new(format!(
-                "the server `{}` did not say where it listens",
-                arguments.join(" ")
-            ))
-        })?;
+        let name = || format!("{} {}", launch.program.display(), launch.arguments.join(" "));
+        server.address = match launch.ready {
+            Ready::Says => receiver
+                .recv_timeout(START_TIMEOUT)
+                .map_err(|_| Failure::new(format!("`{}` did not say where it listens", name())))?,
+            Ready::Accepts(address) => {
+                if !server.accepts(&address)? {
+                    return Err(Failure::new(format!("`{}` does not accept at {address}", name())));
+                }
+                address
+            }
+        };
         Ok(server)
+    }
+
+    /// Waits until somebody listens at `address`; false if the server ends before, or takes too long.
+    fn accepts(&mut self, address: &str) -> Result<bool, Failure> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(address).is_err() {
+            let has_ended = match &mut self.child {
+                Some(child) => child.try_wait()?.is_some(),
+                None => true,
+            };
+            if has_ended || Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(true)
     }
 
     /// Ends it as a crash would.
@@ -156,6 +198,22 @@ fn stop(child: &mut Child) {
     // It had its time; an error says that it is gone.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// A port on which nobody listens; until a server does, somebody else may.
+///
+/// # Errors
+/// The system has none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// A new directory's name in `parent`, or in the system's temporary one.
+pub fn fresh_directory(parent: Option<&Path>) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    parent.join(format!("callboard-bench-{}-{number}", std::process::id()))
 }
 
 fn address_in(line: &str) -> Option<String> {
@@ -264,6 +322,22 @@ mod tests {
         );
         assert_eq!(address_in("http://[::1]:80").as_deref(), Some("[::1]:80"));
         assert_eq!(address_in("listening"), None);
+    }
+
+    #[test]
+    fn server_that_ends_at_once_is_not_waited_for() {
+        let launch = Launch {
+            program: PathBuf::from("/bin/false"),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directory: None,
+            pinning: Pinning::Off,
+            // Nobody listens on port 0.
+            ready: Ready::Accepts("127.0.0.1:0".to_owned()),
+        };
+        let began = Instant::now();
+        assert!(Server::start(launch).is_err());
+        assert!(began.elapsed() < START_TIMEOUT);
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! What a person reads: a line a scenario and server, then the ratios.
 
 use super::{
-    scenario::{Sample, Target},
+    sample::{Percentiles, Sample},
     table::{Table, bytes, thousands},
 };
+
+/// The broker, as tables and samples call it.
+pub const CALLBOARD: &str = "callboard";
+/// The server with no broker in it.
+pub const BARE: &str = "bare";
 
 /// Median and how far the runs lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +39,7 @@ fn summary(values: impl Iterator<Item = f64>) -> Option<Summary> {
 /// All runs of one scenario on one server.
 struct Group<'a> {
     scenario: &'a str,
-    target: Target,
+    target: &'a str,
     samples: Vec<&'a Sample>,
 }
 
@@ -47,7 +52,7 @@ fn groups(samples: &[Sample]) -> Vec<Group<'_>> {
             Some(group) => group.samples.push(sample),
             None => groups.push(Group {
                 scenario: &sample.scenario,
-                target: sample.target,
+                target: &sample.target,
                 samples: vec![sample],
             }),
         }
@@ -66,7 +71,7 @@ impl Group<'_> {
     }
 
     fn cells(&self, values: &[Option<Summary>], format: impl Fn(f64) -> String) -> Vec<String> {
-        let mut cells = vec![self.scenario.to_owned(), target_name(self.target).to_owned()];
+        let mut cells = vec![self.scenario.to_owned(), self.target.to_owned()];
         cells.extend(
             values
                 .iter()
@@ -77,29 +82,23 @@ impl Group<'_> {
             .map_or_else(|| "-".to_owned(), |value| percent(value.spread));
         cells.push(spread);
         let cpu = |share: fn(&Sample) -> f64| {
-            self.of(|sample| (sample.seconds > 0.0).then(|| share(sample) / sample.seconds))
+            self.of(|sample| (sample.figures.seconds > 0.0).then(|| share(sample) / sample.figures.seconds))
                 .map_or_else(|| "-".to_owned(), |value| percent(value.median))
         };
-        cells.push(cpu(|sample| sample.server_cpu_s));
-        cells.push(cpu(|sample| sample.load_cpu_s));
-        let memory = self.of(|sample| Some(sample.resident_bytes as f64));
+        cells.push(cpu(|sample| sample.figures.server_cpu_s));
+        cells.push(cpu(|sample| sample.figures.load_cpu_s));
+        let memory = self.of(|sample| Some(sample.figures.resident_bytes as f64));
         cells.push(memory.map_or_else(|| "-".to_owned(), |value| bytes(value.median as u64)));
         cells
     }
 }
 
 fn figure(sample: &Sample) -> Option<f64> {
-    sample
+    let figures = &sample.figures;
+    figures
         .per_server_cpu_s
-        .or_else(|| sample.latency.map(|latency| latency.p50_us))
-        .or(sample.idle_bytes_per_connection)
-}
-
-fn target_name(target: Target) -> &'static str {
-    match target {
-        Target::Callboard => "callboard",
-        Target::Bare => "bare",
-    }
+        .or_else(|| figures.latency.map(|latency| latency.p50_us))
+        .or(figures.idle_bytes_per_connection)
 }
 
 fn percent(share: f64) -> String {
@@ -123,11 +122,11 @@ pub fn tables(samples: &[Sample]) -> String {
             .filter(move |group| group.samples.first().is_some_and(|sample| keep(sample)))
     };
     let whole = |value: f64| thousands(value as u64);
-    let throughput = of(|sample| sample.count.is_some()).map(|group| {
+    let throughput = of(|sample| sample.figures.count.is_some()).map(|group| {
         group.cells(
             &[
-                group.of(|sample| sample.per_server_cpu_s),
-                group.of(|sample| sample.per_s),
+                group.of(|sample| sample.figures.per_server_cpu_s),
+                group.of(|sample| sample.figures.per_s),
             ],
             whole,
         )
@@ -135,9 +134,9 @@ pub fn tables(samples: &[Sample]) -> String {
     let common = ["spread", "server CPU", "load CPU", "memory"];
     let headline = |first: &[&'static str]| [&["scenario", "server"], first, &common].concat();
     table(&headline(&["per CPU second", "per second"]), throughput.collect());
-    let latency = of(|sample| sample.latency.is_some()).map(|group| {
-        let at = |value: fn(&super::scenario::Percentiles) -> f64| {
-            group.of(move |sample| sample.latency.as_ref().map(value))
+    let latency = of(|sample| sample.figures.latency.is_some()).map(|group| {
+        let at = |value: fn(&Percentiles) -> f64| {
+            group.of(move |sample| sample.figures.latency.as_ref().map(value))
         };
         let values = [
             at(|l| l.p50_us),
@@ -152,10 +151,10 @@ pub fn tables(samples: &[Sample]) -> String {
         &headline(&["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"]),
         latency.collect(),
     );
-    let idle = of(|sample| sample.idle_bytes_per_connection.is_some()).map(|group| {
+    let idle = of(|sample| sample.figures.idle_bytes_per_connection.is_some()).map(|group| {
         let values = [
-            group.of(|sample| sample.idle_bytes_per_connection),
-            group.of(|sample| sample.after_burst_bytes_per_connection),
+            group.of(|sample| sample.figures.idle_bytes_per_connection),
+            group.of(|sample| sample.figures.after_burst_bytes_per_connection),
         ];
         group.cells(&values, whole)
     });
@@ -171,7 +170,7 @@ pub fn tables(samples: &[Sample]) -> String {
         &["ratio", "to ingest", "lowest", "highest"],
         ratios_beside(&groups),
     );
-    let lost: u64 = samples.iter().filter_map(|sample| sample.lost).sum();
+    let lost: u64 = samples.iter().filter_map(|sample| sample.figures.lost).sum();
     if lost > 0 {
         text.push_str(&format!("{lost} records never came.\n"));
     }
@@ -180,18 +179,18 @@ pub fn tables(samples: &[Sample]) -> String {
 
 /// One ratio a scenario: each run of one server beside the run of the other that followed it.
 fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
-    let of = |target: Target| groups.iter().filter(move |group| group.target == target);
+    let of = |target: &'static str| groups.iter().filter(move |group| group.target == target);
     let mut rows = Vec::new();
-    for ours in of(Target::Callboard) {
-        let Some(bare) = of(Target::Bare).find(|bare| bare.scenario == ours.scenario) else {
+    for ours in of(CALLBOARD) {
+        let Some(bare) = of(BARE).find(|bare| bare.scenario == ours.scenario) else {
             continue;
         };
         let Some(cells) = ratio_cells(ours, bare) else {
             continue;
         };
         let meaning = match ours.samples.first() {
-            Some(sample) if sample.count.is_some() => "per CPU second",
-            Some(sample) if sample.latency.is_some() => "p50",
+            Some(sample) if sample.figures.count.is_some() => "per CPU second",
+            Some(sample) if sample.figures.latency.is_some() => "p50",
             // Memory has an absolute target; the bare server keeps nothing to compare with.
             _ => continue,
         };
@@ -227,6 +226,7 @@ fn ratio_cells(ours: &Group<'_>, theirs: &Group<'_>) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Figures;
 
     #[test]
     fn median_is_not_moved_by_one_bad_run() {
@@ -236,24 +236,21 @@ mod tests {
         assert!(summary(std::iter::empty()).is_none());
     }
 
-    fn sample(target: Target, per_server_cpu_s: f64) -> Sample {
+    fn sample(target: &str, per_server_cpu_s: f64) -> Sample {
         Sample {
             scenario: "fanout".to_owned(),
-            beside: None,
-            target,
-            run: 0,
-            seconds: 1.0,
-            count: Some(1),
-            per_server_cpu_s: Some(per_server_cpu_s),
-            per_s: Some(1.0),
-            server_cpu_s: 0.5,
-            load_cpu_s: 0.25,
-            resident_bytes: 1 << 20,
-            proportional_bytes: 0,
-            latency: None,
-            lost: None,
-            idle_bytes_per_connection: None,
-            after_burst_bytes_per_connection: None,
+            target: target.to_owned(),
+            figures: Figures {
+                seconds: 1.0,
+                count: Some(1),
+                per_server_cpu_s: Some(per_server_cpu_s),
+                per_s: Some(1.0),
+                server_cpu_s: 0.5,
+                load_cpu_s: 0.25,
+                resident_bytes: 1 << 20,
+                ..Figures::default()
+            },
+            ..Sample::default()
         }
     }
 
@@ -261,10 +258,10 @@ mod tests {
     fn ratio_compares_runs_that_stood_beside_each_other() {
         // The machine was twice as fast in the second pair; the ratio is the same.
         let samples = [
-            sample(Target::Callboard, 6.0),
-            sample(Target::Bare, 10.0),
-            sample(Target::Callboard, 12.0),
-            sample(Target::Bare, 20.0),
+            sample(CALLBOARD, 6.0),
+            sample(BARE, 10.0),
+            sample(CALLBOARD, 12.0),
+            sample(BARE, 20.0),
         ];
         let text = tables(&samples);
         let row = text
@@ -281,7 +278,7 @@ mod tests {
         let of = |scenario: &str, beside: Option<&str>, per_server_cpu_s: f64| Sample {
             scenario: scenario.to_owned(),
             beside: beside.map(str::to_owned),
-            ..sample(Target::Callboard, per_server_cpu_s)
+            ..sample(CALLBOARD, per_server_cpu_s)
         };
         let samples = [
             of("queue", Some("ingest beside queue"), 5.0),

@@ -9,6 +9,7 @@
 //! servers, too. [`later`]: how late scheduled records come, which only Callboard is asked.
 
 mod later;
+mod scenario;
 
 use std::{
     io::{self, Write as _},
@@ -18,15 +19,16 @@ use std::{
 
 use callboard_load::{
     bare,
+    callboard::{Ack, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
     crew::Plan,
-    duty::Duty,
-    link,
     process::{self, Pinning},
     report,
-    scenario::{Ack, Conditions, Durability, Running, Sample, Scenario, Target},
+    sample::Sample,
+    workload::Timing,
 };
 use clap::{Args, Subcommand};
 
+use self::scenario::{Conditions, Ingest, Running, Scenario, Target};
 use super::{Failure, complain};
 
 /// Credit of a worker: what the protocol gives when nothing is asked.
@@ -88,6 +90,9 @@ enum What {
         /// When records are answered
         #[arg(long, value_enum, value_delimiter = ',', default_value = "accepted")]
         ack: Vec<Ack>,
+        /// One JSON frame a record, in subprotocol callboard.v1.json, instead of the lines of one message
+        #[arg(long)]
+        json_frames: bool,
         /// What answered records survive
         #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
         durability: Vec<Durability>,
@@ -237,7 +242,7 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
 }
 
 fn in_flight(text: &str) -> Result<usize, String> {
-    at_most(text, link::IN_FLIGHT_MAX)
+    at_most(text, IN_FLIGHT_MAX)
 }
 
 fn at_most(text: &str, most: usize) -> Result<usize, String> {
@@ -272,9 +277,11 @@ impl CommonArgs {
             }
         });
         Conditions {
-            warm_up: Duration::from_secs_f64((self.seconds / 5.0).min(1.0)),
-            duration: Duration::from_secs_f64(self.seconds),
-            payload_bytes: self.payload_bytes,
+            timing: Timing {
+                warm_up: Duration::from_secs_f64((self.seconds / 5.0).min(1.0)),
+                duration: Duration::from_secs_f64(self.seconds),
+                payload_bytes: self.payload_bytes,
+            },
             running,
             pinning,
             data: self.data.clone(),
@@ -309,10 +316,21 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             in_flight,
             partitions,
             ack,
+            json_frames,
             durability,
         } => {
-            let shape = (publishers, in_flight, partitions);
-            (common, ingests(shape, &ack, &durability))
+            let like = Ingest {
+                publishers,
+                in_flight,
+                partitions,
+                subprotocol: if json_frames {
+                    Subprotocol::Json
+                } else {
+                    Subprotocol::Ndjson
+                },
+                ..Ingest::default()
+            };
+            (common, ingests(like, &ack, &durability))
         }
         What::Latency {
             common,
@@ -396,18 +414,15 @@ fn fanouts(subscribers: &[usize], in_flight: &[usize]) -> Vec<Scenario> {
     in_flight.iter().flat_map(each).collect()
 }
 
-fn ingests(
-    (publishers, in_flight, partitions): (usize, usize, usize),
-    acks: &[Ack],
-    durabilities: &[Durability],
-) -> Vec<Scenario> {
+/// Each with what else `like` has.
+fn ingests(like: Ingest, acks: &[Ack], durabilities: &[Durability]) -> Vec<Scenario> {
     let each = |&durability: &Durability| {
-        acks.iter().map(move |&ack| Scenario::Ingest {
-            publishers,
-            in_flight,
-            partitions,
-            ack,
-            durability,
+        acks.iter().map(move |&ack| {
+            Scenario::Ingest(Ingest {
+                ack,
+                durability,
+                ..like
+            })
         })
     };
     durabilities.iter().flat_map(each).collect()
@@ -426,8 +441,12 @@ fn latencies(subscribers: &[usize], rate_per_s: u32, durabilities: &[Durability]
 
 fn all() -> Vec<Scenario> {
     let mut scenarios = fanouts(&[100, 1000], &[128, 1]);
-    scenarios.extend(ingests((4, 256, 1), &[Ack::Accepted], &[Durability::Memory]));
-    scenarios.extend(ingests((4, 256, 1), &[Ack::Durable], &[Durability::Fsync]));
+    scenarios.extend(ingests(
+        Ingest::default(),
+        &[Ack::Accepted],
+        &[Durability::Memory],
+    ));
+    scenarios.extend(ingests(Ingest::default(), &[Ack::Durable], &[Durability::Fsync]));
     scenarios.extend(latencies(
         &[1, 10],
         1000,

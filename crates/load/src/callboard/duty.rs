@@ -1,11 +1,11 @@
 //! What a member of a group does with each record that it gets: acks it, or commits now and then.
 //!
 //! Frames are searched and written by hand: a delivery's number goes from the `message` into the `ack` as the
-//! digits that it came as. It owns no socket; [`crew`](super::crew) gives it lines and sends what it wrote.
+//! digits that it came as. It owns no socket; the reader of its socket gives it lines and sends what it wrote.
 
 use std::io::Write as _;
 
-use super::link::TOPIC;
+use super::super::dialect::TOPIC;
 
 /// The group of every scenario.
 pub const GROUP: &str = "bench";
