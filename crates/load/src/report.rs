@@ -70,6 +70,16 @@ impl Group<'_> {
         self.of(figure)
     }
 
+    /// What its figure is, where a ratio of it says something.
+    fn meaning(&self) -> Option<&'static str> {
+        match self.samples.first() {
+            Some(sample) if sample.figures.count.is_some() => Some("per CPU second"),
+            Some(sample) if sample.figures.latency.is_some() => Some("p50"),
+            // Memory has an absolute target; a server that keeps nothing is nothing to compare with.
+            _ => None,
+        }
+    }
+
     fn cells(&self, values: &[Option<Summary>], format: impl Fn(f64) -> String) -> Vec<String> {
         let mut cells = vec![self.scenario.to_owned(), self.target.to_owned()];
         cells.extend(
@@ -105,17 +115,64 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// The tables of a whole run.
+/// The tables of a whole run of Callboard, perhaps beside the bare server.
 pub fn tables(samples: &[Sample]) -> String {
     let groups = groups(samples);
-    let mut text = String::new();
-    let mut table = |headline: &[&str], rows: Vec<Vec<String>>| {
-        if !rows.is_empty() {
-            let mut table = Table::new(headline);
-            rows.into_iter().for_each(|row| table.row(row));
-            text.push_str(&format!("{table}\n"));
+    let mut text = figures(&groups);
+    push_table(
+        &mut text,
+        &["ratio", "callboard / bare", "lowest", "highest"],
+        ratios(&groups),
+    );
+    push_table(
+        &mut text,
+        &["ratio", "to ingest", "lowest", "highest"],
+        ratios_beside(&groups),
+    );
+    push_lost(&mut text, samples);
+    text
+}
+
+/// The tables of a run of many servers: the figures, and Callboard's ratio to each other server.
+pub fn side_by_side(samples: &[Sample]) -> String {
+    let groups = groups(samples);
+    let mut text = figures(&groups);
+    let is_ours = |group: &&Group<'_>| group.target.starts_with(CALLBOARD);
+    let mut rows = Vec::new();
+    for ours in groups.iter().filter(is_ours) {
+        for theirs in groups.iter().filter(|group| !is_ours(group)) {
+            let cells = (theirs.scenario == ours.scenario).then(|| ratio_cells(ours, theirs));
+            if let (Some(meaning), Some(Some(cells))) = (ours.meaning(), cells) {
+                let names = [format!("{} ({meaning})", ours.scenario), ours.target.to_owned()];
+                rows.push([&names[..], &[theirs.target.to_owned()], &cells].concat());
+            }
         }
-    };
+    }
+    let headline = ["ratio", "of", "to", "median", "lowest", "highest"];
+    push_table(&mut text, &headline, rows);
+    push_lost(&mut text, samples);
+    text
+}
+
+fn push_table(text: &mut String, headline: &[&str], rows: Vec<Vec<String>>) {
+    if !rows.is_empty() {
+        let mut table = Table::new(headline);
+        rows.into_iter().for_each(|row| table.row(row));
+        text.push_str(&format!("{table}\n"));
+    }
+}
+
+fn push_lost(text: &mut String, samples: &[Sample]) {
+    let lost: u64 = samples.iter().filter_map(|sample| sample.figures.lost).sum();
+    if lost > 0 {
+        text.push_str(&format!("{lost} records never came.\n"));
+    }
+}
+
+/// The figures of each scenario on each server.
+fn figures(groups: &[Group<'_>]) -> String {
+    let mut text = String::new();
+    let mut table = |headline: &[&str], rows| push_table(&mut text, headline, rows);
     let of = |keep: fn(&Sample) -> bool| {
         groups
             .iter()
@@ -162,18 +219,6 @@ pub fn tables(samples: &[Sample]) -> String {
         &headline(&["bytes each, idle", "bytes each, after a burst"]),
         idle.collect(),
     );
-    table(
-        &["ratio", "callboard / bare", "lowest", "highest"],
-        ratios(&groups),
-    );
-    table(
-        &["ratio", "to ingest", "lowest", "highest"],
-        ratios_beside(&groups),
-    );
-    let lost: u64 = samples.iter().filter_map(|sample| sample.figures.lost).sum();
-    if lost > 0 {
-        text.push_str(&format!("{lost} records never came.\n"));
-    }
     text
 }
 
@@ -188,12 +233,7 @@ fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
         let Some(cells) = ratio_cells(ours, bare) else {
             continue;
         };
-        let meaning = match ours.samples.first() {
-            Some(sample) if sample.figures.count.is_some() => "per CPU second",
-            Some(sample) if sample.figures.latency.is_some() => "p50",
-            // Memory has an absolute target; the bare server keeps nothing to compare with.
-            _ => continue,
-        };
+        let Some(meaning) = ours.meaning() else { continue };
         let name = format!("{} ({meaning})", ours.scenario);
         rows.push([vec![name], cells].concat());
     }

@@ -4,6 +4,7 @@
 //! here in full, so that nothing of the machine's own configuration takes part. `docs/benchmarks.md` shows them.
 
 pub mod bun;
+pub mod callboard;
 pub mod mosquitto;
 pub mod nats;
 pub mod redis;
