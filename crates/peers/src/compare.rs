@@ -1,6 +1,7 @@
 //! Runs the comparisons turn by turn and says what came out.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -18,8 +19,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    catalogue::{Comparison, Programs, comparisons},
+    catalogue::{Comparison, comparisons},
     contender::Conditions,
+    roster::Programs,
 };
 
 /// Length of the measured part of a run with `--quick`, seconds.
@@ -34,6 +36,18 @@ pub struct CompareArgs {
     /// The program of NATS; without it, NATS takes no part
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
+
+    /// The program of Redis; without it, Redis takes no part
+    #[arg(long, value_name = "FILE")]
+    redis_server: Option<PathBuf>,
+
+    /// The program of mosquitto; without it, mosquitto takes no part
+    #[arg(long, value_name = "FILE")]
+    mosquitto: Option<PathBuf>,
+
+    /// The runtime with uWebSockets in it; without it, uWebSockets takes no part
+    #[arg(long, value_name = "FILE")]
+    bun: Option<PathBuf>,
 
     /// Directory of shared libraries for the servers
     #[arg(long, value_name = "DIR")]
@@ -85,6 +99,9 @@ impl CompareArgs {
         Programs {
             callboard: self.callboard.clone(),
             nats_server: self.nats_server.clone(),
+            redis_server: self.redis_server.clone(),
+            mosquitto: self.mosquitto.clone(),
+            bun: self.bun.clone(),
         }
     }
 
@@ -128,6 +145,10 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
     if cfg!(debug_assertions) {
         say("this is a debug build; its figures say nothing");
     }
+    let versions = args.programs().versions(args.libraries.as_deref());
+    for (name, version) in &versions {
+        say(&format!("{name} {version}"));
+    }
     let chosen = args.chosen();
     let mut runs = Runs {
         ndjson: args.ndjson,
@@ -142,7 +163,7 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
     }
     eprintln!("\n{}\n{}", who(&chosen), report::side_by_side(&runs.samples));
     if let Some(path) = &args.json {
-        write_json(path, &chosen, &runs.samples)?;
+        write_json(path, &versions, &chosen, &runs.samples)?;
     }
     if runs.failures.is_empty() {
         Ok(())
@@ -218,7 +239,12 @@ fn who(comparisons: &[Comparison]) -> String {
     table.to_string()
 }
 
-fn write_json(path: &Path, comparisons: &[Comparison], samples: &[Sample]) -> Result<(), Failure> {
+fn write_json(
+    path: &Path,
+    versions: &[(&str, String)],
+    comparisons: &[Comparison],
+    samples: &[Sample],
+) -> Result<(), Failure> {
     let servers: Vec<_> = comparisons
         .iter()
         .flat_map(|comparison| {
@@ -232,6 +258,7 @@ fn write_json(path: &Path, comparisons: &[Comparison], samples: &[Sample]) -> Re
             })
         })
         .collect();
-    let text = json!({"servers": servers, "samples": samples}).to_string();
+    let versions: BTreeMap<_, _> = versions.iter().map(|(name, version)| (*name, version)).collect();
+    let text = json!({"versions": versions, "servers": servers, "samples": samples}).to_string();
     std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }

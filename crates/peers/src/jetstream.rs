@@ -18,7 +18,8 @@ use crate::messages::{Found, Messages};
 const CONSUMER: &str = "workers";
 /// Where it sends them, and the queue group in which each goes to one worker.
 const SHARED: &str = "_shared";
-const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n";
+const CONNECT: &str =
+    "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n";
 const REFUSED: &[u8] = b"\"error\":{";
 
 /// JetStream, as one who measures speaks it.
@@ -102,7 +103,8 @@ impl Dialect for JetStream {
     fn prepare(&self, server: &Server, topics: &[String], plan: Option<&Plan>) -> Result<(), Failure> {
         for topic in topics {
             // What is acked stays, as in the topics and streams of the others.
-            let stream = json!({"name": topic, "subjects": [topic], "storage": "file", "retention": "limits"});
+            let stream =
+                json!({"name": topic, "subjects": [topic], "storage": "file", "retention": "limits"});
             ask(server, &format!("STREAM.CREATE.{topic}"), &stream)?;
         }
         if let Some(plan) = plan {
@@ -199,8 +201,15 @@ fn request(opening: &mut Opening, what: &str, body: &Value) -> Result<Value, Fai
     // Each socket asks for one thing only, so that one name is enough; it is in nobody else's way.
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let inbox = format!("_ask.{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let bytes = format!("SUB {inbox} 2\r\nPUB $JS.API.{what} {inbox} {}\r\n{body}\r\n", body.len());
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let bytes = format!(
+        "SUB {inbox} 2\r\nPUB $JS.API.{what} {inbox} {}\r\n{body}\r\n",
+        body.len()
+    );
     opening.send(bytes.as_bytes())?;
     let said = opening
         .until(b"}\r\n", REFUSED)

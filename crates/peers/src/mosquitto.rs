@@ -14,6 +14,9 @@ use callboard_load::{
 
 use crate::mqtt::{Found, Packets, push_connect, push_publish, push_subscribe};
 
+/// mosquitto looks for new WebSockets ten times a second, so that each takes a tenth of one to open, but all that
+/// wait are taken at once.
+const OPENERS: usize = 100;
 const CONNECTED: &[u8] = b"\x20\x02\x00\x00";
 /// Not authorised.
 const NOT_CONNECTED: &[u8] = b"\x20\x02\x00\x05";
@@ -61,6 +64,10 @@ impl Reader for PacketReader {
 
 impl Dialect for Mqtt {
     type Reader = PacketReader;
+
+    fn openers(&self) -> usize {
+        OPENERS
+    }
 
     fn prepare(&self, _server: &Server, _topics: &[String], plan: Option<&Plan>) -> Result<(), Failure> {
         no_groups(plan)

@@ -51,7 +51,14 @@ impl Then {
             Self::ReadOn { topic } => push_command(
                 reply,
                 &[
-                    b"XREAD", b"COUNT", READ_RECORDS_MAX, b"BLOCK", b"0", b"STREAMS", topic, last_id,
+                    b"XREAD",
+                    b"COUNT",
+                    READ_RECORDS_MAX,
+                    b"BLOCK",
+                    b"0",
+                    b"STREAMS",
+                    topic,
+                    last_id,
                 ],
             ),
             Self::AckAndRead { read } => reply.extend_from_slice(read),
@@ -125,7 +132,10 @@ impl Dialect for Redis {
     fn prepare(&self, server: &Server, _topics: &[String], plan: Option<&Plan>) -> Result<(), Failure> {
         // A stream comes with its first record; only a group has to be made.
         if plan.is_some() {
-            ask(server, &[b"XGROUP", b"CREATE", TOPIC.as_bytes(), GROUP, b"$", b"MKSTREAM"])?;
+            ask(
+                server,
+                &[b"XGROUP", b"CREATE", TOPIC.as_bytes(), GROUP, b"$", b"MKSTREAM"],
+            )?;
         }
         Ok(())
     }
@@ -139,6 +149,15 @@ impl Dialect for Redis {
                 Following::new(Then::ReadOn { topic }, newest_id(&newest).as_bytes())
             }
             Role::Worker { index, plan } => {
+                let name = name_of(index);
+                let create: [&[u8]; 5] = [
+                    b"XGROUP",
+                    b"CREATECONSUMER",
+                    TOPIC.as_bytes(),
+                    GROUP,
+                    name.as_bytes(),
+                ];
+                exchange(opening, &create)?;
                 let read = read_of_worker(index, plan.credit);
                 Following::new(Then::AckAndRead { read }, BEGINNING)
             }
@@ -175,9 +194,13 @@ impl Dialect for Redis {
     }
 }
 
+fn name_of(worker: usize) -> String {
+    format!("w{worker}")
+}
+
 /// The read of a worker, which is the same each time: whatever nobody has got yet.
 fn read_of_worker(index: usize, credit: usize) -> Vec<u8> {
-    let (name, count) = (format!("w{index}"), credit.to_string());
+    let (name, count) = (name_of(index), credit.to_string());
     let mut read = Vec::new();
     push_command(
         &mut read,
@@ -200,7 +223,12 @@ fn read_of_worker(index: usize, credit: usize) -> Vec<u8> {
 
 /// What the server answers to a read that finds `payloads`.
 fn answer_to_read(payloads: &[Vec<u8>]) -> Vec<u8> {
-    let mut answer = format!("*1\r\n*2\r\n${}\r\n{TOPIC}\r\n*{}\r\n", TOPIC.len(), payloads.len()).into_bytes();
+    let mut answer = format!(
+        "*1\r\n*2\r\n${}\r\n{TOPIC}\r\n*{}\r\n",
+        TOPIC.len(),
+        payloads.len()
+    )
+    .into_bytes();
     for (index, payload) in payloads.iter().enumerate() {
         let id = format!("1795146000123-{index}");
         answer.extend_from_slice(b"*2\r\n");
@@ -212,7 +240,10 @@ fn answer_to_read(payloads: &[Vec<u8>]) -> Vec<u8> {
 
 /// A question beside the load, on a connection of its own.
 fn ask(server: &Server, words: &[&[u8]]) -> Result<String, Failure> {
-    exchange(&mut Opening::connect(&server.address, ReceiveBuffer::Default)?, words)
+    exchange(
+        &mut Opening::connect(&server.address, ReceiveBuffer::Default)?,
+        words,
+    )
 }
 
 /// Sends a command, and returns what is answered as it came.
@@ -273,7 +304,11 @@ mod tests {
             }
             assert_eq!(got, payloads, "in pieces of {size}");
             assert_eq!(seen.messages, 2);
-            assert!(said(&reply).ends_with("$7 STREAMS $5 bench $15 1795146000123-1 "), "{}", said(&reply));
+            assert!(
+                said(&reply).ends_with("$7 STREAMS $5 bench $15 1795146000123-1 "),
+                "{}",
+                said(&reply)
+            );
         }
     }
 
@@ -291,9 +326,17 @@ mod tests {
         expected.extend(read);
         assert_eq!(said(&reply), said(&expected));
         assert_eq!((seen.messages, seen.settled), (2, 2));
-        assert!(worker.take(&mut b":1\r\n:1\r\n".to_vec(), &mut reply, &mut seen).is_ok());
+        assert!(
+            worker
+                .take(&mut b":1\r\n:1\r\n".to_vec(), &mut reply, &mut seen)
+                .is_ok()
+        );
         assert_eq!(seen.answers, 0, "an answer to an ack is none to a publish");
-        assert!(worker.take(&mut b"-NOGROUP gone\r\n".to_vec(), &mut reply, &mut seen).is_err());
+        assert!(
+            worker
+                .take(&mut b"-NOGROUP gone\r\n".to_vec(), &mut reply, &mut seen)
+                .is_err()
+        );
     }
 
     #[test]

@@ -57,7 +57,9 @@ impl Nats {
         let log = directory.join("log");
         let mut text = format!("listen: \"{tcp}\"\nmax_pending: 1GB\nlog_file: {log:?}\n");
         if self.transport == Transport::WebSocket {
-            text += &format!("websocket {{\n  listen: \"{websocket}\"\n  no_tls: true\n  compression: false\n}}\n");
+            text += &format!(
+                "websocket {{\n  listen: \"{websocket}\"\n  no_tls: true\n  compression: false\n}}\n"
+            );
         }
         if let Some(sync) = self.store {
             let store = directory.join("store");
