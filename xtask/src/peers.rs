@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::{
     debian,
     options::Options,
-    shell::{Failure, Profile, Program, Workspace},
+    shell::{Context as _, Failure, Profile, Program, Workspace},
     tools,
 };
 
@@ -53,8 +53,19 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<(), Failure> 
     workspace
         .cargo(&["build", "--release", "--package", "callboard-peers"])
         .run()?;
+    let mut defaults = Vec::new();
+    // Temporary directories are memory on many systems, where a flush costs nothing.
+    for (name, file) in [("data", "peers/data"), ("json", "peers/samples.json")] {
+        if !options.has(name) {
+            let path = workspace.target().join(file);
+            std::fs::create_dir_all(path.parent().unwrap_or(&path)).context(path.display())?;
+            defaults.extend([PathBuf::from(format!("--{name}")), path]);
+        }
+    }
     let outcome = Program::new(workspace.target().join("release/callboard-peers"))
+        .args(&["compare"])
         .args(options.words())
+        .args(&defaults)
         .args(&["--callboard"])
         .args(&[&broker])
         .args(&found.arguments)

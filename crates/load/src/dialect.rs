@@ -12,9 +12,14 @@ pub const TOPIC: &str = "bench";
 pub const SEQUENCE_DIGITS: usize = 10;
 
 /// A server's protocol, as one who measures speaks it.
-pub trait Dialect {
+pub trait Dialect: Sync {
     /// What takes apart what comes on a socket.
-    type Reader: Reader;
+    type Reader: Reader + Send;
+
+    /// How many sockets are opened at once. More than one only for servers that let each new one wait.
+    fn openers(&self) -> usize {
+        1
+    }
 
     /// Makes what a run needs: topics or streams, and for a `plan` what shares the work out.
     ///

@@ -13,8 +13,8 @@ use super::{
     Failure,
     block::Block,
     dialect::{Answers, Dialect, Role, TOPIC, sequence_of},
-    link::{Link, SCRATCH_BYTES},
-    opening::SETUP_TIMEOUT,
+    link::{Link, SCRATCH_BYTES, open_all},
+    opening::{ReceiveBuffer, SETUP_TIMEOUT},
     process::{Server, Usage, usage_of},
 };
 
@@ -80,7 +80,7 @@ pub struct Snapshot {
 }
 
 impl<R: super::dialect::Reader> Load<R> {
-    /// Opens all sockets one by one.
+    /// Opens all sockets.
     ///
     /// # Errors
     /// The server does not answer as it should.
@@ -94,17 +94,18 @@ impl<R: super::dialect::Reader> Load<R> {
         D: Dialect<Reader = R>,
     {
         let poll = Poll::new()?;
-        let mut links = Vec::with_capacity(publishers + subscribers);
-        for place in 0..publishers + subscribers {
-            let role = match place.checked_sub(publishers) {
+        let roles: Vec<_> = (0..publishers + subscribers)
+            .map(|place| match place.checked_sub(publishers) {
                 None => Role::Publisher { index: place },
                 Some(index) => Role::Subscriber { index, topic: TOPIC },
-            };
-            let mut link = Link::open(dialect, &server.address, role)?;
+            })
+            .map(|role| (role, ReceiveBuffer::Default))
+            .collect();
+        let mut links = open_all(dialect, &server.address, &roles)?;
+        for (place, link) in links.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
                 .register(&mut link.stream, Token(place), interest)?;
-            links.push(link);
         }
         Ok(Self {
             poll,

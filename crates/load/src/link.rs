@@ -26,6 +26,36 @@ pub struct Link<R> {
     outgoing_at: usize,
 }
 
+/// Opens a socket for each of `roles`, in their order.
+///
+/// # Errors
+/// The server does not answer as it should.
+pub fn open_all<D: Dialect>(
+    dialect: &D,
+    address: &str,
+    roles: &[(Role<'_>, ReceiveBuffer)],
+) -> Result<Vec<Link<D::Reader>>, Failure> {
+    let open = |(role, buffer): &(Role<'_>, ReceiveBuffer)| Link::open_with(dialect, address, *role, *buffer);
+    let share = roles.len().div_ceil(dialect.openers()).max(1);
+    if share >= roles.len() {
+        return roles.iter().map(open).collect();
+    }
+    std::thread::scope(|scope| {
+        let openers: Vec<_> = roles
+            .chunks(share)
+            .map(|share| scope.spawn(|| share.iter().map(open).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        let mut links = Vec::with_capacity(roles.len());
+        for opener in openers {
+            let opened = opener
+                .join()
+                .map_err(|_| Failure::new("a socket's opening panicked"))?;
+            links.extend(opened?);
+        }
+        Ok(links)
+    })
+}
+
 impl<R: Reader> Link<R> {
     /// Opens a socket for `role`.
     ///

@@ -21,7 +21,7 @@ use super::{
     block::Block,
     dialect::{Dialect, Record, Role, payload, sequence_of},
     generator::{Schedule, Snapshot},
-    link::{Link, SCRATCH_BYTES},
+    link::{Link, SCRATCH_BYTES, open_all},
     opening::ReceiveBuffer,
     process::Server,
     sample::{Figures, Percentiles, Slow, new_histogram},
@@ -125,26 +125,26 @@ impl<R: super::dialect::Reader> Crowd<R> {
     {
         let poll = Poll::new()?;
         let topics = plan.topics();
-        let mut links = Vec::new();
-        for place in 0..plan.publishers + plan.quick + plan.slow {
-            let (role, buffer) = match place.checked_sub(plan.publishers) {
-                None => (Role::Publisher { index: place }, ReceiveBuffer::Default),
-                Some(index) => {
-                    let topic = &topics[drawn.follows[index]];
-                    let is_slow = index >= plan.quick;
-                    let buffer = if is_slow {
-                        SLOW_RECEIVE_BUFFER
-                    } else {
-                        ReceiveBuffer::Default
-                    };
-                    (Role::Subscriber { index, topic }, buffer)
-                }
+        let subscriber = |index: usize| {
+            let topic = &topics[drawn.follows[index]];
+            let is_slow = index >= plan.quick;
+            let buffer = if is_slow {
+                SLOW_RECEIVE_BUFFER
+            } else {
+                ReceiveBuffer::Default
             };
-            let mut link = Link::open_with(dialect, &server.address, role, buffer)?;
+            (Role::Subscriber { index, topic }, buffer)
+        };
+        let publishers =
+            (0..plan.publishers).map(|index| (Role::Publisher { index }, ReceiveBuffer::Default));
+        let roles: Vec<_> = publishers
+            .chain((0..drawn.follows.len()).map(subscriber))
+            .collect();
+        let mut links = open_all(dialect, &server.address, &roles)?;
+        for (place, link) in links.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
                 .register(&mut link.stream, Token(place), interest)?;
-            links.push(link);
         }
         let ticks_per_s = 1.0 / SLOW_INTERVAL.as_secs_f64();
         Ok(Self {

@@ -1,6 +1,7 @@
 //! The server that is measured, as a process of its own: started, pinned, looked at and stopped.
 
 use std::{
+    fs::File,
     io::{self, BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
@@ -17,6 +18,10 @@ const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 /// How long a server may take to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// In the directory of a server that does not say where it listens: what it prints on standard error, and the log
+/// that it keeps itself if its configuration says so.
+const STDERR: &str = "stderr";
+const LOG: &str = "log";
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -88,6 +93,11 @@ impl Server {
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
+        if let (Ready::Accepts(_), Some(directory)) = (&launch.ready, &launch.directory) {
+            // What foreign servers say of themselves is of interest only when they do not start.
+            std::fs::create_dir_all(directory)?;
+            command.stderr(File::create(directory.join(STDERR))?);
+        }
         let pinning = launch.pinning;
         // SAFETY: between fork and exec only `prctl` and `sched_setaffinity` are called, which are plain
         // system calls on values that were made before.
@@ -132,7 +142,11 @@ impl Server {
                 .map_err(|_| Failure::new(format!("`{}` did not say where it listens", name())))?,
             Ready::Accepts(address) => {
                 if !server.accepts(&address)? {
-                    return Err(Failure::new(format!("`{}` does not accept at {address}", name())));
+                    let said = launch_log(server.directory.as_deref());
+                    return Err(Failure::new(format!(
+                        "`{}` does not accept at {address}: {said}",
+                        name()
+                    )));
                 }
                 address
             }
@@ -198,6 +212,17 @@ fn stop(child: &mut Child) {
     // It had its time; an error says that it is gone.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// The last that a server in `directory` said before it ended.
+fn launch_log(directory: Option<&Path>) -> String {
+    let mut said = String::new();
+    for name in [LOG, STDERR] {
+        let text = directory.and_then(|directory| std::fs::read_to_string(directory.join(name)).ok());
+        said += &text.unwrap_or_default();
+    }
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join(" / ")
 }
 
 /// A port on which nobody listens; until a server does, somebody else may.
@@ -346,18 +371,23 @@ mod tests {
 
     #[test]
     fn server_that_ends_at_once_is_not_waited_for() {
+        let directory = fresh_directory(None);
         let launch = Launch {
-            program: PathBuf::from("/bin/false"),
-            arguments: Vec::new(),
+            program: PathBuf::from("/bin/sh"),
+            arguments: ["-c", "echo no such option >&2; exit 3"]
+                .map(str::to_owned)
+                .to_vec(),
             environment: Vec::new(),
-            directory: None,
+            directory: Some(directory.clone()),
             pinning: Pinning::Off,
             // Nobody listens on port 0.
             ready: Ready::Accepts("127.0.0.1:0".to_owned()),
         };
         let began = Instant::now();
-        assert!(Server::start(launch).is_err());
+        let failure = Server::start(launch).err().map(|failure| failure.to_string());
         assert!(began.elapsed() < START_TIMEOUT);
+        assert!(failure.is_some_and(|failure| failure.ends_with(": no such option")));
+        assert!(!directory.exists(), "the server's directory is left");
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Who is compared with whom, and in what.
 
-use std::path::PathBuf;
-
 use callboard_load::{
-    callboard::{Ack, Bare, Callboard, Durability, Subprotocol},
+    callboard::{Ack, Callboard, Durability, Subprotocol, duty::Duty},
+    crew::Plan,
     mixed::MixedPlan,
     report::BARE,
     workload::Workload,
@@ -11,19 +10,13 @@ use callboard_load::{
 
 use crate::{
     contender::Contender,
-    nats::NatsCore,
+    roster::{FRAMES, LINES, Programs, bare, callboard, jetstream, mosquitto, nats_core, redis, uwebsockets},
     servers::{
-        callboard,
-        nats::{Nats, Transport},
+        callboard::Replies,
+        nats::{Sync, Transport},
+        redis::Append,
     },
 };
-
-/// Where the programs are. What is missing takes no part.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    pub callboard: PathBuf,
-    pub nats_server: Option<PathBuf>,
-}
 
 /// One scenario, and all that it is measured on.
 pub struct Comparison {
@@ -44,7 +37,11 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
         }
     }
     all.push(ingest_at_most_once(programs));
+    all.push(ingest_stored(programs));
+    all.push(ingest_flushed(programs));
+    all.push(queue(programs));
     all.extend([1, 10].map(|subscribers| latency(programs, subscribers)));
+    all.extend([1, 10].map(|subscribers| latency_flushed(programs, subscribers)));
     all.push(idle(programs));
     all.push(mixed(programs));
     all.retain(|comparison| comparison.contenders.len() > 1);
@@ -107,9 +104,11 @@ fn live(programs: &Programs) -> Vec<Contender> {
     let dialect = Callboard::new(Durability::Memory);
     let mut contenders = vec![
         callboard(programs, ("callboard", LINES), dialect),
-        bare(programs, dialect, callboard::Replies::Each),
+        bare(programs, dialect, Replies::Each),
     ];
     contenders.extend(nats_core(programs, Transport::WebSocket));
+    contenders.extend(uwebsockets(programs));
+    contenders.extend(mosquitto(programs));
     contenders
 }
 
@@ -126,12 +125,36 @@ fn ingest_at_most_once(programs: &Programs) -> Comparison {
     let mut contenders = vec![
         callboard(programs, ("callboard, a frame a record", FRAMES), frames),
         callboard(programs, ("callboard", LINES), lines),
-        bare(programs, lines, callboard::Replies::None),
+        bare(programs, lines, Replies::None),
     ];
     contenders.extend(nats_core(programs, Transport::Tcp));
     contenders.extend(nats_core(programs, Transport::WebSocket));
+    contenders.extend(uwebsockets(programs));
+    contenders.extend(mosquitto(programs));
+    ingest("at most once", contenders)
+}
+
+/// Each record is answered when it is written, and survives the end of the process.
+fn ingest_stored(programs: &Programs) -> Comparison {
+    let mut contenders = vec![callboard(
+        programs,
+        ("callboard", LINES),
+        Callboard::new(Durability::Os),
+    )];
+    contenders.extend(jetstream(programs, Sync::Default));
+    contenders.extend(redis(programs, Append::EverySecond));
+    ingest("stored", contenders)
+}
+
+/// Each record is answered when it is flushed, except by JetStream as it comes: it is here because it is what its
+/// users run.
+fn ingest_flushed(programs: &Programs) -> Comparison {
+    ingest("flushed", flushed(programs))
+}
+
+fn ingest(what: &str, contenders: Vec<Contender>) -> Comparison {
     Comparison {
-        scenario: "ingest, 4 publishers, at most once".to_owned(),
+        scenario: format!("ingest, 4 x 256 in flight, {what}"),
         kind: "ingest",
         workload: Workload::Ingest {
             publishers: 4,
@@ -142,54 +165,42 @@ fn ingest_at_most_once(programs: &Programs) -> Comparison {
     }
 }
 
-const LINES: &str =
-    "topic with durability memory; WebSocket, callboard.v1.ndjson: all frames sent at once are one message";
-const FRAMES: &str = "topic with durability memory; WebSocket, callboard.v1.json: one frame a message";
-const NOTHING: &str = "nothing: memory only";
-
-fn callboard(
-    programs: &Programs,
-    (name, configuration): (&'static str, &'static str),
-    dialect: Callboard,
-) -> Contender {
-    let promise = match dialect.durability {
-        Durability::Memory => "the log in memory: lost when the process ends",
-        Durability::Os => "written before it is answered: survives the process, not the machine",
-        Durability::Fsync => "flushed before it is answered: survives the machine",
-    };
-    let words = (name, promise, configuration);
-    Contender::new(words, programs.callboard.clone(), dialect, callboard::broker)
+/// Those that keep records, and say so when they have flushed them if they can.
+fn flushed(programs: &Programs) -> Vec<Contender> {
+    let dialect = Callboard::new(Durability::Fsync);
+    let mut contenders = vec![callboard(programs, ("callboard", LINES), dialect)];
+    contenders.extend(redis(programs, Append::Always));
+    contenders.extend(jetstream(programs, Sync::Default));
+    contenders.extend(jetstream(programs, Sync::Always));
+    contenders
 }
 
-fn bare(programs: &Programs, dialect: Callboard, replies: callboard::Replies) -> Contender {
-    let words = (
-        BARE,
-        NOTHING,
-        "no broker: one epoll loop that moves frames of Callboard's length",
-    );
-    Contender::new(words, programs.callboard.clone(), Bare(dialect), move |place| {
-        callboard::bare(place, replies)
-    })
+/// Eight workers share what four publishers send, and ack each record by itself.
+fn queue(programs: &Programs) -> Comparison {
+    let plan = Plan {
+        publishers: 4,
+        in_flight: 256,
+        backlog: 16_384,
+        members: 8,
+        credit: 256,
+        duty: Duty::Ack,
+    };
+    Comparison {
+        scenario: "queue, 4 x 256 in flight, 8 workers, credit 256, flushed".to_owned(),
+        kind: "queue",
+        workload: Workload::Group(plan),
+        contenders: flushed(programs),
+    }
 }
 
-fn nats_core(programs: &Programs, transport: Transport) -> Option<Contender> {
-    let nats = Nats {
-        transport,
-        store: None,
-    };
-    let (name, configuration) = match transport {
-        Transport::Tcp => ("nats core, tcp", "max_pending 1GB; plain TCP"),
-        Transport::WebSocket => (
-            "nats core, websocket",
-            "max_pending 1GB; WebSocket without TLS and compression, all frames sent at once are one message",
-        ),
-    };
-    let words = (name, NOTHING, configuration);
-    let program = programs.nats_server.clone()?;
-    Some(Contender::new(
-        words,
-        program,
-        NatsCore(transport),
-        move |place| nats.launch(place),
-    ))
+fn latency_flushed(programs: &Programs, subscribers: usize) -> Comparison {
+    Comparison {
+        scenario: format!("latency, 1000/s, {subscribers} subscribers, flushed"),
+        kind: "latency",
+        workload: Workload::Latency {
+            subscribers,
+            rate_per_s: 1000,
+        },
+        contenders: flushed(programs),
+    }
 }

@@ -1,6 +1,7 @@
 //! Runs the comparisons turn by turn and says what came out.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -19,8 +20,9 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    catalogue::{Comparison, Programs, comparisons},
+    catalogue::{Comparison, comparisons},
     contender::Conditions,
+    roster::Programs,
 };
 
 /// Length of the measured part of a run with `--quick`, seconds.
@@ -35,6 +37,18 @@ pub struct CompareArgs {
     /// The program of NATS; without it, NATS takes no part
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
+
+    /// The program of Redis; without it, Redis takes no part
+    #[arg(long, value_name = "FILE")]
+    redis_server: Option<PathBuf>,
+
+    /// The program of mosquitto; without it, mosquitto takes no part
+    #[arg(long, value_name = "FILE")]
+    mosquitto: Option<PathBuf>,
+
+    /// The runtime with uWebSockets in it; without it, uWebSockets takes no part
+    #[arg(long, value_name = "FILE")]
+    bun: Option<PathBuf>,
 
     /// Directory of shared libraries for the servers
     #[arg(long, value_name = "DIR")]
@@ -86,6 +100,9 @@ impl CompareArgs {
         Programs {
             callboard: self.callboard.clone(),
             nats_server: self.nats_server.clone(),
+            redis_server: self.redis_server.clone(),
+            mosquitto: self.mosquitto.clone(),
+            bun: self.bun.clone(),
         }
     }
 
@@ -129,6 +146,10 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
     if cfg!(debug_assertions) {
         say("this is a debug build; its figures say nothing");
     }
+    let versions = args.programs().versions(args.libraries.as_deref());
+    for (name, version) in &versions {
+        say(&format!("{name} {version}"));
+    }
     let chosen = args.chosen();
     let mut runs = Runs {
         ndjson: args.ndjson,
@@ -149,7 +170,7 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
         report::side_by_side(&runs.samples)
     );
     if let Some(path) = &args.json {
-        write_json(path, &chosen, (&runs.samples, &ceilings))?;
+        write_json(path, &versions, &chosen, (&runs.samples, &ceilings))?;
     }
     if runs.failures.is_empty() {
         Ok(())
@@ -238,6 +259,7 @@ fn ceilings(comparisons: &[Comparison], conditions: &Conditions) -> Result<Vec<(
 
 fn write_json(
     path: &Path,
+    versions: &[(&str, String)],
     comparisons: &[Comparison],
     (samples, ceilings): (&[Sample], &[(String, Ceiling)]),
 ) -> Result<(), Failure> {
@@ -254,6 +276,8 @@ fn write_json(
             })
         })
         .collect();
-    let text = json!({"servers": servers, "ceilings": ceilings, "samples": samples}).to_string();
+    let versions: BTreeMap<_, _> = versions.iter().map(|(name, version)| (*name, version)).collect();
+    let text = json!({"versions": versions, "servers": servers, "ceilings": ceilings, "samples": samples})
+        .to_string();
     std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }

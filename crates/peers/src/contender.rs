@@ -40,6 +40,8 @@ const CEILING_DURATION: Duration = Duration::from_millis(500);
 
 type Measure = dyn Fn(&Workload, &Conditions) -> Result<Figures, Failure>;
 
+type Alone = dyn Fn(&Conditions) -> Result<Ceiling, Failure>;
+
 /// Who takes part in a comparison.
 pub struct Contender {
     /// As tables call it; those of Callboard begin with its name.
@@ -49,7 +51,7 @@ pub struct Contender {
     /// How it is configured, and spoken to.
     pub configuration: &'static str,
     measure: Box<Measure>,
-    ceiling: Box<dyn Fn(&Conditions) -> Result<Ceiling, Failure>>,
+    ceiling: Box<Alone>,
 }
 
 impl Contender {

@@ -4,15 +4,24 @@
 //! and who is compared with whom. `cargo xtask peers` fetches the servers and calls this.
 //!
 //! - [`catalogue`]: the comparisons. [`compare`]: runs them in turn. [`contender`]: who takes part.
+//!   [`roster`]: what each has to offer.
 //! - [`servers`]: how each is started and configured.
-//! - [`nats`]: what is said to them. [`messages`], [`carry`]: what they say, taken apart.
+//! - [`nats`], [`jetstream`], [`redis`], [`mosquitto`], [`bun`]: what is said to them.
+//! - [`messages`], [`resp`], [`mqtt`], [`carry`]: what they say, taken apart.
 
+mod bun;
 mod carry;
 mod catalogue;
 mod compare;
 mod contender;
+mod jetstream;
 mod messages;
+mod mosquitto;
+mod mqtt;
 mod nats;
+mod redis;
+mod resp;
+mod roster;
 mod servers;
 
 use std::process::ExitCode;

@@ -31,10 +31,9 @@ fn prefixed(text: &str) -> Vec<u8> {
     [&length.to_be_bytes(), text.as_bytes()].concat()
 }
 
-/// Appends `CONNECT` of a clean session without keep-alive.
-pub fn push_connect(buffer: &mut Vec<u8>, client: &str) {
-    const PROTOCOL: &[u8] = b"\x00\x04MQTT\x04\x02\x00\x00";
-    push_packet(buffer, 0x10, &[PROTOCOL, &prefixed(client)]);
+/// Appends `CONNECT` of a clean session without keep-alive, whose client gets its name from the server.
+pub fn push_connect(buffer: &mut Vec<u8>) {
+    push_packet(buffer, 0x10, &[b"\x00\x04MQTT\x04\x02\x00\x00", &prefixed("")]);
 }
 
 /// Appends `SUBSCRIBE` with QoS 0.
@@ -133,12 +132,12 @@ mod tests {
     #[test]
     fn packets_that_are_sent_are_those_of_the_standard() {
         let mut buffer = Vec::new();
-        push_connect(&mut buffer, "c7");
+        push_connect(&mut buffer);
         push_subscribe(&mut buffer, "ab");
         push_publish(&mut buffer, "ab", b"hey");
         assert_eq!(
             buffer,
-            b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02c7\x82\x07\x00\x01\x00\x02ab\x00\x30\x07\x00\x02abhey"
+            b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00\x82\x07\x00\x01\x00\x02ab\x00\x30\x07\x00\x02abhey"
         );
     }
 }
