@@ -6,11 +6,13 @@
 mod broker;
 mod chance;
 mod crash;
+mod debian;
 mod fuzz;
 mod licences;
 mod node;
 mod openapi;
 mod options;
+mod peers;
 mod shell;
 mod suite;
 mod tally;
@@ -40,6 +42,8 @@ const USAGE: &str = "cargo xtask COMMAND
   tidy                       file sizes, imports between rooms, words that must not appear
   docs                       rustdoc, warnings denied
   bench [ARGUMENTS…]         `callboard bench` in a release build
+  peers [ARGUMENTS…]         Callboard beside NATS, Redis, mosquitto and uWebSockets, which it fetches, starts and
+                             stops; `peers --help` says what the arguments are
 ";
 
 fn main() -> ExitCode {
@@ -85,6 +89,7 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
             bench.extend(options.words().iter().map(String::as_str));
             workspace.cargo(&bench).run()?;
         }
+        "peers" => peers::command(&workspace, options)?,
         "" | "help" | "--help" | "-h" => print!("{USAGE}"),
         unknown => {
             eprintln!("error: there is no command {unknown:?}\n\n{USAGE}");

@@ -1,9 +1,14 @@
 //! What a person reads: a line a scenario and server, then the ratios.
 
 use super::{
-    super::table::{Table, bytes, thousands},
-    scenario::{Sample, Target},
+    sample::{Percentiles, Sample, Slow},
+    table::{Table, bytes, thousands},
 };
+
+/// The broker, as tables and samples call it.
+pub const CALLBOARD: &str = "callboard";
+/// The server with no broker in it.
+pub const BARE: &str = "bare";
 
 /// Median and how far the runs lie apart.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +39,7 @@ fn summary(values: impl Iterator<Item = f64>) -> Option<Summary> {
 /// All runs of one scenario on one server.
 struct Group<'a> {
     scenario: &'a str,
-    target: Target,
+    target: &'a str,
     samples: Vec<&'a Sample>,
 }
 
@@ -47,7 +52,7 @@ fn groups(samples: &[Sample]) -> Vec<Group<'_>> {
             Some(group) => group.samples.push(sample),
             None => groups.push(Group {
                 scenario: &sample.scenario,
-                target: sample.target,
+                target: &sample.target,
                 samples: vec![sample],
             }),
         }
@@ -65,8 +70,18 @@ impl Group<'_> {
         self.of(figure)
     }
 
+    /// What its figure is, where a ratio of it says something.
+    fn meaning(&self) -> Option<&'static str> {
+        match self.samples.first() {
+            Some(sample) if sample.figures.count.is_some() => Some("per CPU second"),
+            Some(sample) if sample.figures.latency.is_some() => Some("p50"),
+            // Memory has an absolute target; a server that keeps nothing is nothing to compare with.
+            _ => None,
+        }
+    }
+
     fn cells(&self, values: &[Option<Summary>], format: impl Fn(f64) -> String) -> Vec<String> {
-        let mut cells = vec![self.scenario.to_owned(), target_name(self.target).to_owned()];
+        let mut cells = vec![self.scenario.to_owned(), self.target.to_owned()];
         cells.extend(
             values
                 .iter()
@@ -77,85 +92,158 @@ impl Group<'_> {
             .map_or_else(|| "-".to_owned(), |value| percent(value.spread));
         cells.push(spread);
         let cpu = |share: fn(&Sample) -> f64| {
-            self.of(|sample| (sample.seconds > 0.0).then(|| share(sample) / sample.seconds))
+            self.of(|sample| (sample.figures.seconds > 0.0).then(|| share(sample) / sample.figures.seconds))
                 .map_or_else(|| "-".to_owned(), |value| percent(value.median))
         };
-        cells.push(cpu(|sample| sample.server_cpu_s));
-        cells.push(cpu(|sample| sample.load_cpu_s));
-        let memory = self.of(|sample| Some(sample.resident_bytes as f64));
+        cells.push(cpu(|sample| sample.figures.server_cpu_s));
+        cells.push(cpu(|sample| sample.figures.load_cpu_s));
+        let memory = self.of(|sample| Some(sample.figures.resident_bytes as f64));
         cells.push(memory.map_or_else(|| "-".to_owned(), |value| bytes(value.median as u64)));
         cells
     }
 }
 
 fn figure(sample: &Sample) -> Option<f64> {
-    sample
+    let figures = &sample.figures;
+    figures
         .per_server_cpu_s
-        .or_else(|| sample.latency.map(|latency| latency.p50_us))
-        .or(sample.idle_bytes_per_connection)
-}
-
-fn target_name(target: Target) -> &'static str {
-    match target {
-        Target::Callboard => "callboard",
-        Target::Bare => "bare",
-    }
+        .or_else(|| figures.latency.map(|latency| latency.p50_us))
+        .or(figures.idle_bytes_per_connection)
 }
 
 fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// The tables of a whole run.
-pub(super) fn tables(samples: &[Sample]) -> String {
+/// The tables of a whole run of Callboard, perhaps beside the bare server.
+pub fn tables(samples: &[Sample]) -> String {
     let groups = groups(samples);
-    let mut text = String::new();
-    let mut table = |headline: &[&str], rows: Vec<Vec<String>>| {
-        if !rows.is_empty() {
-            let mut table = Table::new(headline);
-            rows.into_iter().for_each(|row| table.row(row));
-            text.push_str(&format!("{table}\n"));
+    let mut text = figures(&groups);
+    push_table(
+        &mut text,
+        &["ratio", "callboard / bare", "lowest", "highest"],
+        ratios(&groups),
+    );
+    push_table(
+        &mut text,
+        &["ratio", "to ingest", "lowest", "highest"],
+        ratios_beside(&groups),
+    );
+    push_lost(&mut text, samples);
+    text
+}
+
+/// The tables of a run of many servers: the figures, and Callboard's ratio to each other server.
+pub fn side_by_side(samples: &[Sample]) -> String {
+    let groups = groups(samples);
+    let mut text = figures(&groups);
+    let is_ours = |group: &&Group<'_>| group.target.starts_with(CALLBOARD);
+    let mut rows = Vec::new();
+    for ours in groups.iter().filter(is_ours) {
+        for theirs in groups.iter().filter(|group| !is_ours(group)) {
+            let cells = (theirs.scenario == ours.scenario).then(|| ratio_cells(ours, theirs));
+            if let (Some(meaning), Some(Some(cells))) = (ours.meaning(), cells) {
+                let names = [format!("{} ({meaning})", ours.scenario), ours.target.to_owned()];
+                rows.push([&names[..], &[theirs.target.to_owned()], &cells].concat());
+            }
         }
-    };
+    }
+    let headline = ["ratio", "of", "to", "median", "lowest", "highest"];
+    push_table(&mut text, &headline, rows);
+    push_lost(&mut text, samples);
+    text
+}
+
+fn push_table(text: &mut String, headline: &[&str], rows: Vec<Vec<String>>) {
+    if !rows.is_empty() {
+        let mut table = Table::new(headline);
+        rows.into_iter().for_each(|row| table.row(row));
+        text.push_str(&format!("{table}\n"));
+    }
+}
+
+fn push_lost(text: &mut String, samples: &[Sample]) {
+    let lost: u64 = samples.iter().filter_map(|sample| sample.figures.lost).sum();
+    if lost > 0 {
+        text.push_str(&format!("{lost} records never came.\n"));
+    }
+}
+
+/// The figures of each scenario on each server.
+fn figures(groups: &[Group<'_>]) -> String {
+    let mut text = String::new();
+    let mut table = |headline: &[&str], rows| push_table(&mut text, headline, rows);
     let of = |keep: fn(&Sample) -> bool| {
         groups
             .iter()
             .filter(move |group| group.samples.first().is_some_and(|sample| keep(sample)))
     };
     let whole = |value: f64| thousands(value as u64);
-    let throughput = of(|sample| sample.count.is_some()).map(|group| {
-        group.cells(
-            &[
-                group.of(|sample| sample.per_server_cpu_s),
-                group.of(|sample| sample.per_s),
-            ],
-            whole,
-        )
-    });
+    let throughput =
+        of(|sample| sample.figures.count.is_some() && sample.figures.slow.is_none()).map(|group| {
+            group.cells(
+                &[
+                    group.of(|sample| sample.figures.per_server_cpu_s),
+                    group.of(|sample| sample.figures.per_s),
+                ],
+                whole,
+            )
+        });
     let common = ["spread", "server CPU", "load CPU", "memory"];
     let headline = |first: &[&'static str]| [&["scenario", "server"], first, &common].concat();
     table(&headline(&["per CPU second", "per second"]), throughput.collect());
-    let latency = of(|sample| sample.latency.is_some()).map(|group| {
-        let at = |value: fn(&super::scenario::Percentiles) -> f64| {
-            group.of(move |sample| sample.latency.as_ref().map(value))
-        };
-        let values = [
-            at(|l| l.p50_us),
-            at(|l| l.p90_us),
-            at(|l| l.p99_us),
-            at(|l| l.p999_us),
-            at(|l| l.max_us),
-        ];
-        group.cells(&values, |value| format!("{value:.0}"))
-    });
+    let latency =
+        of(|sample| sample.figures.latency.is_some() && sample.figures.slow.is_none()).map(|group| {
+            let at = |value: fn(&Percentiles) -> f64| {
+                group.of(move |sample| sample.figures.latency.as_ref().map(value))
+            };
+            let values = [
+                at(|l| l.p50_us),
+                at(|l| l.p90_us),
+                at(|l| l.p99_us),
+                at(|l| l.p999_us),
+                at(|l| l.max_us),
+            ];
+            group.cells(&values, |value| format!("{value:.0}"))
+        });
     table(
         &headline(&["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"]),
         latency.collect(),
     );
-    let idle = of(|sample| sample.idle_bytes_per_connection.is_some()).map(|group| {
+    let mixed = of(|sample| sample.figures.slow.is_some()).map(|group| {
+        let late = |value: fn(&Percentiles) -> f64| {
+            group.of(move |sample| sample.figures.latency.as_ref().map(value))
+        };
+        let slow = |value: fn(&Slow) -> u64| {
+            group.of(move |sample| sample.figures.slow.as_ref().map(|slow| value(slow) as f64))
+        };
         let values = [
-            group.of(|sample| sample.idle_bytes_per_connection),
-            group.of(|sample| sample.after_burst_bytes_per_connection),
+            group.of(|sample| sample.figures.per_server_cpu_s),
+            late(|l| l.p50_us),
+            late(|l| l.p99_us),
+            group.of(|sample| sample.figures.lost.map(|lost| lost as f64)),
+            slow(|slow| slow.cut_off),
+            slow(|slow| slow.behind),
+            slow(|slow| slow.lost),
+        ];
+        group.cells(&values, whole)
+    });
+    table(
+        &headline(&[
+            "per CPU second",
+            "p50 us",
+            "p99 us",
+            "lost",
+            "slow: cut off",
+            "slow: behind",
+            "slow: lost",
+        ]),
+        mixed.collect(),
+    );
+    let idle = of(|sample| sample.figures.idle_bytes_per_connection.is_some()).map(|group| {
+        let values = [
+            group.of(|sample| sample.figures.idle_bytes_per_connection),
+            group.of(|sample| sample.figures.after_burst_bytes_per_connection),
         ];
         group.cells(&values, whole)
     });
@@ -163,38 +251,21 @@ pub(super) fn tables(samples: &[Sample]) -> String {
         &headline(&["bytes each, idle", "bytes each, after a burst"]),
         idle.collect(),
     );
-    table(
-        &["ratio", "callboard / bare", "lowest", "highest"],
-        ratios(&groups),
-    );
-    table(
-        &["ratio", "to ingest", "lowest", "highest"],
-        ratios_beside(&groups),
-    );
-    let lost: u64 = samples.iter().filter_map(|sample| sample.lost).sum();
-    if lost > 0 {
-        text.push_str(&format!("{lost} records never came.\n"));
-    }
     text
 }
 
 /// One ratio a scenario: each run of one server beside the run of the other that followed it.
 fn ratios(groups: &[Group<'_>]) -> Vec<Vec<String>> {
-    let of = |target: Target| groups.iter().filter(move |group| group.target == target);
+    let of = |target: &'static str| groups.iter().filter(move |group| group.target == target);
     let mut rows = Vec::new();
-    for ours in of(Target::Callboard) {
-        let Some(bare) = of(Target::Bare).find(|bare| bare.scenario == ours.scenario) else {
+    for ours in of(CALLBOARD) {
+        let Some(bare) = of(BARE).find(|bare| bare.scenario == ours.scenario) else {
             continue;
         };
         let Some(cells) = ratio_cells(ours, bare) else {
             continue;
         };
-        let meaning = match ours.samples.first() {
-            Some(sample) if sample.count.is_some() => "per CPU second",
-            Some(sample) if sample.latency.is_some() => "p50",
-            // Memory has an absolute target; the bare server keeps nothing to compare with.
-            _ => continue,
-        };
+        let Some(meaning) = ours.meaning() else { continue };
         let name = format!("{} ({meaning})", ours.scenario);
         rows.push([vec![name], cells].concat());
     }
@@ -227,6 +298,7 @@ fn ratio_cells(ours: &Group<'_>, theirs: &Group<'_>) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sample::Figures;
 
     #[test]
     fn median_is_not_moved_by_one_bad_run() {
@@ -236,24 +308,21 @@ mod tests {
         assert!(summary(std::iter::empty()).is_none());
     }
 
-    fn sample(target: Target, per_server_cpu_s: f64) -> Sample {
+    fn sample(target: &str, per_server_cpu_s: f64) -> Sample {
         Sample {
             scenario: "fanout".to_owned(),
-            beside: None,
-            target,
-            run: 0,
-            seconds: 1.0,
-            count: Some(1),
-            per_server_cpu_s: Some(per_server_cpu_s),
-            per_s: Some(1.0),
-            server_cpu_s: 0.5,
-            load_cpu_s: 0.25,
-            resident_bytes: 1 << 20,
-            proportional_bytes: 0,
-            latency: None,
-            lost: None,
-            idle_bytes_per_connection: None,
-            after_burst_bytes_per_connection: None,
+            target: target.to_owned(),
+            figures: Figures {
+                seconds: 1.0,
+                count: Some(1),
+                per_server_cpu_s: Some(per_server_cpu_s),
+                per_s: Some(1.0),
+                server_cpu_s: 0.5,
+                load_cpu_s: 0.25,
+                resident_bytes: 1 << 20,
+                ..Figures::default()
+            },
+            ..Sample::default()
         }
     }
 
@@ -261,10 +330,10 @@ mod tests {
     fn ratio_compares_runs_that_stood_beside_each_other() {
         // The machine was twice as fast in the second pair; the ratio is the same.
         let samples = [
-            sample(Target::Callboard, 6.0),
-            sample(Target::Bare, 10.0),
-            sample(Target::Callboard, 12.0),
-            sample(Target::Bare, 20.0),
+            sample(CALLBOARD, 6.0),
+            sample(BARE, 10.0),
+            sample(CALLBOARD, 12.0),
+            sample(BARE, 20.0),
         ];
         let text = tables(&samples);
         let row = text
@@ -281,7 +350,7 @@ mod tests {
         let of = |scenario: &str, beside: Option<&str>, per_server_cpu_s: f64| Sample {
             scenario: scenario.to_owned(),
             beside: beside.map(str::to_owned),
-            ..sample(Target::Callboard, per_server_cpu_s)
+            ..sample(CALLBOARD, per_server_cpu_s)
         };
         let samples = [
             of("queue", Some("ingest beside queue"), 5.0),

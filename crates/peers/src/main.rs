@@ -1,0 +1,55 @@
+//! `callboard-peers`: Callboard measured beside the servers that one would pick instead.
+//!
+//! The load is `crates/load` and the same for all; here is only what is said to each server, how each is started,
+//! and who is compared with whom. `cargo xtask peers` fetches the servers and calls this.
+//!
+//! - [`catalogue`]: the comparisons. [`compare`]: runs them in turn. [`contender`]: who takes part.
+//!   [`roster`]: what each has to offer.
+//! - [`servers`]: how each is started and configured.
+//! - [`nats`], [`jetstream`], [`redis`], [`mosquitto`], [`bun`]: what is said to them.
+//! - [`messages`], [`resp`], [`mqtt`], [`carry`]: what they say, taken apart.
+
+mod bun;
+mod carry;
+mod catalogue;
+mod compare;
+mod contender;
+mod jetstream;
+mod messages;
+mod mosquitto;
+mod mqtt;
+mod nats;
+mod redis;
+mod resp;
+mod roster;
+mod servers;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "callboard-peers", about = "Measures Callboard beside other servers")]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The same load on each server, turn by turn
+    Compare(compare::CompareArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().what {
+        What::Compare(args) => compare::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("callboard-peers: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
