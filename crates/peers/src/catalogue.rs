@@ -134,7 +134,7 @@ fn ingest_flushed(programs: &Programs) -> Comparison {
 
 fn ingest(what: &str, contenders: Vec<Contender>) -> Comparison {
     Comparison {
-        scenario: format!("ingest, 4 x 256 in flight, {what}"),
+        scenario: format!("ingest, 4 publishers, {what}"),
         kind: "ingest",
         workload: Workload::Ingest {
             publishers: 4,
@@ -166,7 +166,7 @@ fn queue(programs: &Programs) -> Comparison {
         duty: Duty::Ack,
     };
     Comparison {
-        scenario: "queue, 4 x 256 in flight, 8 workers, credit 256, flushed".to_owned(),
+        scenario: "queue, 4 publishers, 8 workers, flushed".to_owned(),
         kind: "queue",
         workload: Workload::Group(plan),
         contenders: flushed(programs),

@@ -22,6 +22,7 @@ use crate::{
     catalogue::{Comparison, comparisons},
     contender::Conditions,
     roster::Programs,
+    targets,
 };
 
 /// Length of the measured part of a run with `--quick`, seconds.
@@ -162,6 +163,7 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
         }
     }
     eprintln!("\n{}\n{}", who(&chosen), report::side_by_side(&runs.samples));
+    eprintln!("{}", targets::table(&runs.samples));
     if let Some(path) = &args.json {
         write_json(path, &versions, &chosen, &runs.samples)?;
     }
