@@ -14,7 +14,7 @@ use super::{
     block::Block,
     dialect::{Answers, Dialect, Role, TOPIC, sequence_of},
     link::{Link, SCRATCH_BYTES, open_all},
-    opening::SETUP_TIMEOUT,
+    opening::{ReceiveBuffer, SETUP_TIMEOUT},
     process::{Server, Usage, usage_of},
 };
 
@@ -99,6 +99,7 @@ impl<R: super::dialect::Reader> Load<R> {
                 None => Role::Publisher { index: place },
                 Some(index) => Role::Subscriber { index, topic: TOPIC },
             })
+            .map(|role| (role, ReceiveBuffer::Default))
             .collect();
         let mut links = open_all(dialect, &server.address, &roles)?;
         for (place, link) in links.iter_mut().enumerate() {

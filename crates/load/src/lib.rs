@@ -5,22 +5,26 @@
 //! the generator is not what is measured. `callboard bench` calls it, and whatever measures other servers.
 //!
 //! - [`workload`]: what is set up and measured. [`generator`]: the load. [`crew`]: the load of groups.
+//!   [`mixed`]: a crowd.
 //! - [`dialect`]: how a server is spoken to. [`callboard`]: the first of them, and the bare server's.
 //! - [`opening`]: a socket until it is ready. [`link`]: a socket of the load. [`block`]: publishes, ready to send.
 //!   [`wire`]: WebSocket framing.
 //! - [`bare`]: a server with no broker in it. [`process`]: servers as processes. [`http`]: what a run asks them
 //!   beside its load.
+//! - [`ceiling`]: what the load could do if the server cost nothing.
 //! - [`sample`]: what a run came to. [`report`]: tables of it. [`table`]: text in columns.
 
 pub mod bare;
 pub mod block;
 pub mod callboard;
+pub mod ceiling;
 pub mod crew;
 pub mod dialect;
 mod failure;
 pub mod generator;
 pub mod http;
 pub mod link;
+pub mod mixed;
 pub mod opening;
 pub mod process;
 pub mod report;

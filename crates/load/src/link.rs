@@ -33,9 +33,9 @@ pub struct Link<R> {
 pub fn open_all<D: Dialect>(
     dialect: &D,
     address: &str,
-    roles: &[Role<'_>],
+    roles: &[(Role<'_>, ReceiveBuffer)],
 ) -> Result<Vec<Link<D::Reader>>, Failure> {
-    let open = |role: &Role<'_>| Link::open(dialect, address, *role);
+    let open = |(role, buffer): &(Role<'_>, ReceiveBuffer)| Link::open_with(dialect, address, *role, *buffer);
     let share = roles.len().div_ceil(dialect.openers()).max(1);
     if share >= roles.len() {
         return roles.iter().map(open).collect();

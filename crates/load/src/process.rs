@@ -289,6 +289,18 @@ fn cpu_of(pid: u32) -> io::Result<Duration> {
     Ok(Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0)))
 }
 
+/// Processor time of this thread.
+pub fn thread_cpu() -> Duration {
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call only writes to the value that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    let (seconds, nanos) = (u64::try_from(used.tv_sec), u32::try_from(used.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
+
 fn kibibytes(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok())
@@ -303,6 +315,14 @@ pub fn pin_load(wanted: Pinning) -> Pinning {
     } else {
         Pinning::Off
     }
+}
+
+/// Moves this thread to the servers' core.
+///
+/// # Errors
+/// There is none.
+pub fn pin_to_server_core() -> io::Result<()> {
+    pin_to(SERVER_CORE)
 }
 
 fn pin_to(core: usize) -> io::Result<()> {

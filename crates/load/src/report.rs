@@ -1,7 +1,7 @@
 //! What a person reads: a line a scenario and server, then the ratios.
 
 use super::{
-    sample::{Percentiles, Sample},
+    sample::{Percentiles, Sample, Slow},
     table::{Table, bytes, thousands},
 };
 
@@ -179,34 +179,66 @@ fn figures(groups: &[Group<'_>]) -> String {
             .filter(move |group| group.samples.first().is_some_and(|sample| keep(sample)))
     };
     let whole = |value: f64| thousands(value as u64);
-    let throughput = of(|sample| sample.figures.count.is_some()).map(|group| {
-        group.cells(
-            &[
-                group.of(|sample| sample.figures.per_server_cpu_s),
-                group.of(|sample| sample.figures.per_s),
-            ],
-            whole,
-        )
-    });
+    let throughput =
+        of(|sample| sample.figures.count.is_some() && sample.figures.slow.is_none()).map(|group| {
+            group.cells(
+                &[
+                    group.of(|sample| sample.figures.per_server_cpu_s),
+                    group.of(|sample| sample.figures.per_s),
+                ],
+                whole,
+            )
+        });
     let common = ["spread", "server CPU", "load CPU", "memory"];
     let headline = |first: &[&'static str]| [&["scenario", "server"], first, &common].concat();
     table(&headline(&["per CPU second", "per second"]), throughput.collect());
-    let latency = of(|sample| sample.figures.latency.is_some()).map(|group| {
-        let at = |value: fn(&Percentiles) -> f64| {
-            group.of(move |sample| sample.figures.latency.as_ref().map(value))
-        };
-        let values = [
-            at(|l| l.p50_us),
-            at(|l| l.p90_us),
-            at(|l| l.p99_us),
-            at(|l| l.p999_us),
-            at(|l| l.max_us),
-        ];
-        group.cells(&values, |value| format!("{value:.0}"))
-    });
+    let latency =
+        of(|sample| sample.figures.latency.is_some() && sample.figures.slow.is_none()).map(|group| {
+            let at = |value: fn(&Percentiles) -> f64| {
+                group.of(move |sample| sample.figures.latency.as_ref().map(value))
+            };
+            let values = [
+                at(|l| l.p50_us),
+                at(|l| l.p90_us),
+                at(|l| l.p99_us),
+                at(|l| l.p999_us),
+                at(|l| l.max_us),
+            ];
+            group.cells(&values, |value| format!("{value:.0}"))
+        });
     table(
         &headline(&["p50 us", "p90 us", "p99 us", "p99.9 us", "max us"]),
         latency.collect(),
+    );
+    let mixed = of(|sample| sample.figures.slow.is_some()).map(|group| {
+        let late = |value: fn(&Percentiles) -> f64| {
+            group.of(move |sample| sample.figures.latency.as_ref().map(value))
+        };
+        let slow = |value: fn(&Slow) -> u64| {
+            group.of(move |sample| sample.figures.slow.as_ref().map(|slow| value(slow) as f64))
+        };
+        let values = [
+            group.of(|sample| sample.figures.per_server_cpu_s),
+            late(|l| l.p50_us),
+            late(|l| l.p99_us),
+            group.of(|sample| sample.figures.lost.map(|lost| lost as f64)),
+            slow(|slow| slow.cut_off),
+            slow(|slow| slow.behind),
+            slow(|slow| slow.lost),
+        ];
+        group.cells(&values, whole)
+    });
+    table(
+        &headline(&[
+            "per CPU second",
+            "p50 us",
+            "p99 us",
+            "lost",
+            "slow: cut off",
+            "slow: behind",
+            "slow: lost",
+        ]),
+        mixed.collect(),
     );
     let idle = of(|sample| sample.figures.idle_bytes_per_connection.is_some()).map(|group| {
         let values = [

@@ -74,6 +74,21 @@ pub struct Figures {
     /// The same after every connection got a burst and was quiet again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_burst_bytes_per_connection: Option<f64>,
+    /// Where some read slowly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<Slow>,
+}
+
+/// What became of subscribers that read slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slow {
+    pub sockets: u64,
+    /// The server closed their connections.
+    pub cut_off: u64,
+    /// Records that they had not got when the last one was published.
+    pub behind: u64,
+    /// Records that they did not get when they read on at full speed.
+    pub lost: u64,
 }
 
 impl Figures {

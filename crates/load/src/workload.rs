@@ -8,6 +8,7 @@ use super::{
     crew::{Crew, Plan},
     dialect::{Answers, Dialect, Record, TOPIC, payload},
     generator::{Load, Measured, Schedule, Window},
+    mixed::{self, MixedPlan},
     process::{Server, usage_of},
     sample::{Figures, Percentiles, new_histogram},
 };
@@ -30,6 +31,8 @@ pub enum Workload {
     Idle { connections: usize },
     /// Publishers and a group that works off what they publish.
     Group(Plan),
+    /// A crowd of publishers and subscribers of many topics, some of whom read slowly.
+    Mixed(MixedPlan),
 }
 
 /// What holds for a run whatever its workload.
@@ -54,7 +57,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 impl Workload {
     /// The topics that a server must have.
     pub fn topics(&self) -> Vec<String> {
-        vec![TOPIC.to_owned()]
+        match self {
+            Self::Mixed(plan) => plan.topics(),
+            _ => vec![TOPIC.to_owned()],
+        }
     }
 
     /// Runs it once on a fresh server.
@@ -98,6 +104,7 @@ impl Workload {
             } => latency(dialect, server, (subscribers, rate_per_s), timing),
             Self::Idle { connections } => idle(dialect, server, connections, timing),
             Self::Group(plan) => group(dialect, server, plan, timing),
+            Self::Mixed(plan) => mixed::measure(dialect, server, &plan, timing),
         }
     }
 }

@@ -3,6 +3,8 @@
 use callboard_load::{
     callboard::{Ack, Callboard, Durability, Subprotocol, duty::Duty},
     crew::Plan,
+    mixed::MixedPlan,
+    report::BARE,
     workload::Workload,
 };
 
@@ -41,6 +43,7 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
     all.extend([1, 10].map(|subscribers| latency(programs, subscribers)));
     all.extend([1, 10].map(|subscribers| latency_flushed(programs, subscribers)));
     all.push(idle(programs));
+    all.push(mixed(programs));
     all.retain(|comparison| comparison.contenders.len() > 1);
     all
 }
@@ -76,6 +79,23 @@ fn idle(programs: &Programs) -> Comparison {
         kind: "idle",
         workload: Workload::Idle { connections },
         contenders: live(programs),
+    }
+}
+
+/// The bare server takes no part: it knows no topics.
+fn mixed(programs: &Programs) -> Comparison {
+    let plan = MixedPlan::default();
+    let (topics, publishers, rate) = (plan.topics, plan.publishers, plan.rate_per_s);
+    let (quick, slow) = (plan.quick, plan.slow);
+    let mut contenders = live(programs);
+    contenders.retain(|contender| contender.name != BARE);
+    Comparison {
+        scenario: format!(
+            "mixed, {topics} topics, {publishers} publishers, {rate}/s, {quick} quick and {slow} slow subscribers"
+        ),
+        kind: "mixed",
+        workload: Workload::Mixed(plan),
+        contenders,
     }
 }
 

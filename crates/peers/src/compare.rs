@@ -9,6 +9,7 @@ use std::{
 
 use callboard_load::{
     Failure,
+    ceiling::{self, Ceiling},
     process::{self, Pinning},
     report,
     sample::Sample,
@@ -162,10 +163,16 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
             runs.turn(comparison, run, &conditions)?;
         }
     }
-    eprintln!("\n{}\n{}", who(&chosen), report::side_by_side(&runs.samples));
+    let ceilings = ceilings(&chosen, &conditions)?;
+    eprintln!(
+        "\n{}\n{}\n{}",
+        who(&chosen),
+        ceiling::table(&ceilings),
+        report::side_by_side(&runs.samples)
+    );
     eprintln!("{}", targets::table(&runs.samples));
     if let Some(path) = &args.json {
-        write_json(path, &versions, &chosen, &runs.samples)?;
+        write_json(path, &versions, &chosen, (&runs.samples, &ceilings))?;
     }
     if runs.failures.is_empty() {
         Ok(())
@@ -241,11 +248,22 @@ fn who(comparisons: &[Comparison]) -> String {
     table.to_string()
 }
 
+/// The load's own ceiling in each dialect that takes part.
+fn ceilings(comparisons: &[Comparison], conditions: &Conditions) -> Result<Vec<(String, Ceiling)>, Failure> {
+    let mut ceilings: Vec<(String, Ceiling)> = Vec::new();
+    for contender in comparisons.iter().flat_map(|comparison| &comparison.contenders) {
+        if ceilings.iter().all(|(name, _)| name != contender.name) {
+            ceilings.push((contender.name.to_owned(), contender.ceiling(conditions)?));
+        }
+    }
+    Ok(ceilings)
+}
+
 fn write_json(
     path: &Path,
     versions: &[(&str, String)],
     comparisons: &[Comparison],
-    samples: &[Sample],
+    (samples, ceilings): (&[Sample], &[(String, Ceiling)]),
 ) -> Result<(), Failure> {
     let servers: Vec<_> = comparisons
         .iter()
@@ -261,6 +279,7 @@ fn write_json(
         })
         .collect();
     let versions: BTreeMap<_, _> = versions.iter().map(|(name, version)| (*name, version)).collect();
-    let text = json!({"versions": versions, "servers": servers, "samples": samples}).to_string();
+    let text = json!({"versions": versions, "servers": servers, "ceilings": ceilings, "samples": samples})
+        .to_string();
     std::fs::write(path, text).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }

@@ -1,9 +1,10 @@
 //! A server in one configuration, spoken to in one dialect.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use callboard_load::{
     Failure,
+    ceiling::{self, Ceiling},
     dialect::Dialect,
     process::{Launch, Pinning, Server, fresh_directory},
     sample::Figures,
@@ -34,7 +35,12 @@ impl Conditions {
     }
 }
 
+/// How long the load runs by itself.
+const CEILING_DURATION: Duration = Duration::from_millis(500);
+
 type Measure = dyn Fn(&Workload, &Conditions) -> Result<Figures, Failure>;
+
+type Alone = dyn Fn(&Conditions) -> Result<Ceiling, Failure>;
 
 /// Who takes part in a comparison.
 pub struct Contender {
@@ -45,6 +51,7 @@ pub struct Contender {
     /// How it is configured, and spoken to.
     pub configuration: &'static str,
     measure: Box<Measure>,
+    ceiling: Box<Alone>,
 }
 
 impl Contender {
@@ -55,16 +62,31 @@ impl Contender {
         dialect: D,
         launch: impl Fn(Place) -> Result<Launch, Failure> + 'static,
     ) -> Self {
+        let dialect = Rc::new(dialect);
+        let alone = Rc::clone(&dialect);
+        let ceiling = move |conditions: &Conditions| {
+            let payload_bytes = conditions.timing.payload_bytes;
+            ceiling::measure(&*alone, payload_bytes, CEILING_DURATION, conditions.pinning)
+        };
         let measure = move |workload: &Workload, conditions: &Conditions| {
             let server = Server::start(launch(conditions.place(program.clone()))?)?;
-            workload.measure(&dialect, &server, conditions.timing)
+            workload.measure(&*dialect, &server, conditions.timing)
         };
         Self {
             name,
             promise,
             configuration,
             measure: Box::new(measure),
+            ceiling: Box::new(ceiling),
         }
+    }
+
+    /// What the load could do in this dialect if the server cost nothing.
+    ///
+    /// # Errors
+    /// The system has no sockets for it.
+    pub fn ceiling(&self, conditions: &Conditions) -> Result<Ceiling, Failure> {
+        (self.ceiling)(conditions)
     }
 
     /// Runs `workload` once, on a fresh server.

@@ -19,7 +19,8 @@ use std::{
 
 use callboard_load::{
     bare,
-    callboard::{Ack, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
+    callboard::{Ack, Callboard, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
+    ceiling,
     crew::Plan,
     process::{self, Pinning},
     report,
@@ -492,6 +493,16 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
         return Err(Failure::new("the bare server has no groups to measure"));
     }
     writeln!(io::stderr(), "\n{}", report::tables(&runs.samples))?;
+    if common.limit {
+        let Timing { payload_bytes, .. } = runs.conditions.timing;
+        let dialect = Callboard::new(Durability::Memory);
+        let alone = ceiling::measure(&dialect, payload_bytes, Duration::from_secs(1), pinning)?;
+        write!(
+            io::stderr(),
+            "{}",
+            ceiling::table(&[("callboard".to_owned(), alone)])
+        )?;
+    }
     Ok(())
 }
 
