@@ -49,6 +49,9 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
 }
 
 fn fanout(programs: &Programs, subscribers: usize, in_flight: usize) -> Comparison {
+    let mut contenders = live(programs);
+    // No browser can speak it, but it is what NATS is known for.
+    contenders.extend(nats_core(programs, Transport::Tcp));
     Comparison {
         scenario: format!("fanout, {subscribers} subscribers, {in_flight} in flight"),
         kind: "fanout",
@@ -56,7 +59,7 @@ fn fanout(programs: &Programs, subscribers: usize, in_flight: usize) -> Comparis
             subscribers,
             in_flight,
         },
-        contenders: live(programs),
+        contenders,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use callboard_load::{
-    report::{CALLBOARD, Ratio, ratio},
+    report::{BARE, CALLBOARD, Ratio, ratio},
     sample::Sample,
 };
 
@@ -68,16 +68,18 @@ const fn at_most(scenario: &'static str, theirs: &'static str, (asked, aim): (f6
 const FANOUT_100: &str = "fanout, 100 subscribers, 128 in flight";
 const FANOUT_1000: &str = "fanout, 1000 subscribers, 128 in flight";
 const NATS: &str = "nats core, websocket";
+const NATS_TCP: &str = "nats core, tcp";
 const UWEBSOCKETS: &str = "uwebsockets";
-const BARE: &str = "bare";
 const JETSTREAM: &str = "jetstream, sync default";
 const REDIS: &str = "redis, appendfsync always";
 const INGEST: &str = "ingest, 4 publishers, flushed";
 const QUEUE: &str = "queue, 4 publishers, 8 workers, flushed";
 
-const TARGETS: [Target; 18] = [
+const TARGETS: [Target; 20] = [
     at_least(FANOUT_100, CALLBOARD, NATS, (1.5, 2.2)),
     at_least(FANOUT_1000, CALLBOARD, NATS, (2.5, 5.0)),
+    at_least(FANOUT_100, CALLBOARD, NATS_TCP, (1.5, 2.2)),
+    at_least(FANOUT_1000, CALLBOARD, NATS_TCP, (2.5, 5.0)),
     at_least(FANOUT_100, CALLBOARD, UWEBSOCKETS, (1.7, 2.5)),
     at_least(FANOUT_1000, CALLBOARD, UWEBSOCKETS, (1.2, 1.7)),
     at_least(FANOUT_100, CALLBOARD, BARE, (0.65, 0.85)),
@@ -99,7 +101,7 @@ const TARGETS: [Target; 18] = [
     at_least(
         "ingest, 4 publishers, at most once",
         "callboard, a frame a record",
-        "nats core, tcp",
+        NATS_TCP,
         (0.7, 1.5),
     ),
     at_least(QUEUE, CALLBOARD, JETSTREAM, (1.7, 2.5)),
@@ -194,6 +196,57 @@ pub fn table(samples: &[Sample]) -> String {
     text
 }
 
+/// Where a peer did better though nothing was asked, as Markdown; empty if there is no such place.
+///
+/// The bare server is no peer: that it is ahead says nothing.
+pub fn ahead_of_us(samples: &[Sample]) -> String {
+    let mut rows = Vec::new();
+    let ours = samples
+        .iter()
+        .filter(|sample| sample.target.starts_with(CALLBOARD));
+    for our in ours.filter(|sample| sample.run == 0) {
+        let theirs = samples.iter().filter(|sample| {
+            sample.run == 0
+                && sample.scenario == our.scenario
+                && !sample.target.starts_with(CALLBOARD)
+                && sample.target != BARE
+        });
+        for their in theirs {
+            let (scenario, target) = (&our.scenario, &their.target);
+            let Some(found) = ratio(samples, scenario, &our.target, Some(target)) else {
+                continue;
+            };
+            let more_is_better = our.figures.per_server_cpu_s.is_some();
+            let is_behind = if more_is_better {
+                found.median < 1.0
+            } else {
+                found.median > 1.0
+            };
+            let is_asked = TARGETS.iter().any(|asked| {
+                asked.scenario == scenario && asked.ours == our.target && asked.theirs == Some(target)
+            });
+            if is_behind && !is_asked {
+                let Ratio {
+                    median,
+                    lowest,
+                    highest,
+                } = found;
+                let ours = &our.target;
+                rows.push(format!(
+                    "| {scenario} | {ours} | {target} | {median:.2} ({lowest:.2} to {highest:.2}) |\n"
+                ));
+            }
+        }
+    }
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "| nothing was asked, and they are ahead | of | to | measured |\n|---|---|---|---|\n{}",
+        rows.concat()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -230,9 +283,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_behind_comes_first() {
-        let of = |scenario: &str, target: &str, value: f64| Sample {
+    fn of(scenario: &str, target: &str, value: f64) -> Sample {
+        Sample {
             scenario: scenario.to_owned(),
             target: target.to_owned(),
             figures: Figures {
@@ -240,7 +292,30 @@ mod tests {
                 ..Figures::default()
             },
             ..Sample::default()
-        };
+        }
+    }
+
+    #[test]
+    fn peer_that_is_ahead_is_named_though_nothing_was_asked() {
+        let samples = [
+            of("mixed", CALLBOARD, 30.0),
+            of("mixed", UWEBSOCKETS, 60.0),
+            of("mixed", NATS, 20.0),
+            of("mixed", BARE, 90.0),
+            of(FANOUT_100, CALLBOARD, 30.0),
+            of(FANOUT_100, UWEBSOCKETS, 60.0),
+        ];
+        let text = ahead_of_us(&samples);
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            rows,
+            ["| mixed | callboard | uwebsockets | 0.50 (0.50 to 0.50) |"]
+        );
+        assert!(ahead_of_us(&samples[..1]).is_empty());
+    }
+
+    #[test]
+    fn what_is_behind_comes_first() {
         let samples = [
             of(FANOUT_100, CALLBOARD, 30.0),
             of(FANOUT_100, NATS, 10.0),
