@@ -4,7 +4,7 @@
 //! on its own core does with them what it does in a run. A figure near the ceiling is the load's, not the server's.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     sync::{
         Arc,
@@ -26,8 +26,10 @@ use super::{
     table::{Table, thousands},
 };
 
-/// Records of one chunk that a subscriber is fed, or of one block that a publisher sends.
+/// Records of one chunk that a subscriber is fed.
 const CHUNK_RECORDS: usize = 128;
+/// Records of one block that a publisher sends.
+const BLOCK_RECORDS: usize = 256;
 /// Subscribers that are fed.
 const SUBSCRIBERS: usize = 100;
 /// Publishers that send.
@@ -70,11 +72,11 @@ pub fn measure<D: Dialect>(
     duration: Duration,
     pinning: Pinning,
 ) -> Result<Ceiling, Failure> {
-    let payloads: Vec<_> = (0..CHUNK_RECORDS as u64)
+    let payloads: Vec<_> = (0..BLOCK_RECORDS as u64)
         .map(|sequence| payload(sequence, payload_bytes))
         .collect();
     Ok(Ceiling {
-        received_per_cpu_s: receive(dialect, &payloads, duration, pinning)?,
+        received_per_cpu_s: receive(dialect, &payloads[..CHUNK_RECORDS], duration, pinning)?,
         sent_per_cpu_s: send(dialect, &payloads, duration, pinning)?,
     })
 }
@@ -118,18 +120,8 @@ fn send<D: Dialect>(
         .collect();
     let block = dialect.block(0, &records);
     let mut ends = Ends::open(PUBLISHERS, || dialect.offline(&[]).0)?;
-    let mut sinks = std::mem::take(&mut ends.far);
-    for sink in &sinks {
-        sink.set_nonblocking(true)?;
-    }
-    let mut scratch = vec![0; SCRATCH_BYTES];
-    let peer = Peer::start(pinning, move || {
-        for sink in &mut sinks {
-            // An empty socket is as good as a full one, and a closed one ends with the load.
-            let _ = sink.read(&mut scratch);
-        }
-        true
-    });
+    let mut sinks = Sinks::new(std::mem::take(&mut ends.far))?;
+    let peer = Peer::start(pinning, move || sinks.drop_what_came().is_ok());
     let sent = |links: &[Link<D::Reader>]| links.iter().map(|link| link.published).sum();
     let figure = ends.run(duration, sent, |links| {
         for link in links {
@@ -211,6 +203,47 @@ impl<R: Reader> Ends<R> {
                 _ => {}
             }
         }
+    }
+}
+
+/// Sockets of which everything is read and nothing is kept.
+struct Sinks {
+    poll: Poll,
+    events: Events,
+    sockets: Vec<mio::net::TcpStream>,
+    scratch: Vec<u8>,
+}
+
+impl Sinks {
+    fn new(sockets: Vec<TcpStream>) -> Result<Self, Failure> {
+        let poll = Poll::new()?;
+        let mut registered = Vec::new();
+        for (place, socket) in sockets.into_iter().enumerate() {
+            socket.set_nonblocking(true)?;
+            let mut socket = mio::net::TcpStream::from_std(socket);
+            poll.registry()
+                .register(&mut socket, Token(place), Interest::READABLE)?;
+            registered.push(socket);
+        }
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(16),
+            sockets: registered,
+            scratch: vec![0; SCRATCH_BYTES],
+        })
+    }
+
+    fn drop_what_came(&mut self) -> io::Result<()> {
+        self.poll
+            .poll(&mut self.events, Some(Duration::from_millis(10)))?;
+        for event in &self.events {
+            let Token(place) = event.token();
+            while self.sockets[place]
+                .read(&mut self.scratch)
+                .is_ok_and(|count| count > 0)
+            {}
+        }
+        Ok(())
     }
 }
 

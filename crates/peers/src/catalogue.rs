@@ -88,14 +88,10 @@ fn idle(programs: &Programs) -> Comparison {
 /// The bare server takes no part: it knows no topics.
 fn mixed(programs: &Programs) -> Comparison {
     let plan = MixedPlan::default();
-    let (topics, publishers, rate) = (plan.topics, plan.publishers, plan.rate_per_s);
-    let (quick, slow) = (plan.quick, plan.slow);
     let mut contenders = live(programs);
     contenders.retain(|contender| contender.name != BARE);
     Comparison {
-        scenario: format!(
-            "mixed, {topics} topics, {publishers} publishers, {rate}/s, {quick} quick and {slow} slow subscribers"
-        ),
+        scenario: plan.name(),
         kind: "mixed",
         workload: Workload::Mixed(plan),
         contenders,
