@@ -49,6 +49,9 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
 }
 
 fn fanout(programs: &Programs, subscribers: usize, in_flight: usize) -> Comparison {
+    let mut contenders = live(programs);
+    // No browser can speak it, but it is what NATS is known for.
+    contenders.extend(nats_core(programs, Transport::Tcp));
     Comparison {
         scenario: format!("fanout, {subscribers} subscribers, {in_flight} in flight"),
         kind: "fanout",
@@ -56,7 +59,7 @@ fn fanout(programs: &Programs, subscribers: usize, in_flight: usize) -> Comparis
             subscribers,
             in_flight,
         },
-        contenders: live(programs),
+        contenders,
     }
 }
 
@@ -150,7 +153,7 @@ fn ingest_flushed(programs: &Programs) -> Comparison {
 
 fn ingest(what: &str, contenders: Vec<Contender>) -> Comparison {
     Comparison {
-        scenario: format!("ingest, 4 x 256 in flight, {what}"),
+        scenario: format!("ingest, 4 publishers, {what}"),
         kind: "ingest",
         workload: Workload::Ingest {
             publishers: 4,
@@ -182,7 +185,7 @@ fn queue(programs: &Programs) -> Comparison {
         duty: Duty::Ack,
     };
     Comparison {
-        scenario: "queue, 4 x 256 in flight, 8 workers, credit 256, flushed".to_owned(),
+        scenario: "queue, 4 publishers, 8 workers, flushed".to_owned(),
         kind: "queue",
         workload: Workload::Group(plan),
         contenders: flushed(programs),

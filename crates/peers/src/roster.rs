@@ -145,7 +145,7 @@ pub fn redis(programs: &Programs, append: Append) -> Option<Contender> {
         ),
         Append::EverySecond => (
             "redis, appendfsync everysec",
-            "written before it is answered, flushed every second: survives the process, not the machine",
+            "written before it is answered unless a flush is under way, flushed every second: mostly survives the process",
             "appendonly yes, appendfsync everysec, no snapshots, no rewrites; streams; plain TCP, pipelined",
         ),
     };
