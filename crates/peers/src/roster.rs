@@ -120,12 +120,12 @@ pub fn jetstream(programs: &Programs, sync: Sync) -> Option<Contender> {
         Sync::Default => (
             "jetstream, sync default",
             "written before it is acked, flushed every two minutes: survives the process, not the machine",
-            "file store, retention limits, push consumers; max_pending 1GB; plain TCP",
+            "file store, retention limits; subscribers are pushed to, workers pull; max_pending 1GB; plain TCP",
         ),
         Sync::Always => (
             "jetstream, sync always",
             FLUSHED,
-            "sync_interval always, file store, retention limits, push consumers; max_pending 1GB; plain TCP",
+            "sync_interval always, file store, retention limits; subscribers are pushed to, workers pull; max_pending 1GB; plain TCP",
         ),
     };
     let program = programs.nats_server.clone()?;
