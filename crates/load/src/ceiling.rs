@@ -285,7 +285,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callboard::{Callboard, Durability};
+    use crate::broker::{Callboard, Durability};
 
     #[test]
     fn load_takes_what_it_is_fed_and_sends_what_nobody_reads() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use callboard_load::{
     Failure,
     bare::{BareArgs, bind},
-    callboard::{Ack, Bare, Callboard, Durability, Subprotocol},
+    broker::{Ack, Bare, Callboard, Durability, Subprotocol},
     mixed::MixedPlan,
     process::Server,
     sample::Figures,
