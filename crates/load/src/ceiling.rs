@@ -16,6 +16,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 
 use serde::Serialize;
+use socket2::SockRef;
 
 use super::{
     Failure,
@@ -34,6 +35,9 @@ const BLOCK_RECORDS: usize = 256;
 const SUBSCRIBERS: usize = 100;
 /// Publishers that send.
 const PUBLISHERS: usize = 4;
+/// What a socket holds of what the load sends. In a run a window bounds it; without a bound it would outgrow the
+/// processor's cache, and the ceiling would be lower than what runs reach.
+const SOCKET_BYTES: usize = 128 << 10;
 /// How long it runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(100);
 
@@ -151,7 +155,10 @@ impl<R: Reader> Ends<R> {
             let near = TcpStream::connect(listener.local_addr()?)?;
             near.set_nonblocking(true)?;
             near.set_nodelay(true)?;
-            far.push(listener.accept()?.0);
+            let peer = listener.accept()?.0;
+            SockRef::from(&near).set_send_buffer_size(SOCKET_BYTES)?;
+            SockRef::from(&peer).set_recv_buffer_size(SOCKET_BYTES)?;
+            far.push(peer);
             let mut link = Link::new(mio::net::TcpStream::from_std(near), reader());
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
@@ -278,7 +285,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callboard::{Callboard, Durability};
+    use crate::broker::{Callboard, Durability};
 
     #[test]
     fn load_takes_what_it_is_fed_and_sends_what_nobody_reads() {

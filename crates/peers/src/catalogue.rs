@@ -1,7 +1,7 @@
 //! Who is compared with whom, and in what.
 
 use callboard_load::{
-    callboard::{Ack, Callboard, Durability, Subprotocol, duty::Duty},
+    broker::{Ack, Callboard, Durability, Subprotocol, duty::Duty},
     crew::Plan,
     mixed::MixedPlan,
     report::BARE,
@@ -12,7 +12,7 @@ use crate::{
     contender::Contender,
     roster::{FRAMES, LINES, Programs, bare, callboard, jetstream, mosquitto, nats_core, redis, uwebsockets},
     servers::{
-        callboard::Replies,
+        broker::Replies,
         nats::{Sync, Transport},
         redis::Append,
     },

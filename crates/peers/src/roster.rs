@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use callboard_load::callboard::{Bare, Callboard, Durability};
+use callboard_load::broker::{Bare, Callboard, Durability};
 
 use crate::{
     bun::UWebSockets,
@@ -12,7 +12,7 @@ use crate::{
     nats::NatsCore,
     redis::Redis,
     servers::{
-        self, callboard,
+        self, broker,
         nats::{Nats, Sync, Transport},
         redis::Append,
         version,
@@ -72,18 +72,18 @@ pub fn callboard(
         Durability::Fsync => FLUSHED,
     };
     let words = (name, promise, configuration);
-    Contender::new(words, programs.callboard.clone(), dialect, callboard::broker)
+    Contender::new(words, programs.callboard.clone(), dialect, broker::launch)
 }
 
 /// A server with no broker in it.
-pub fn bare(programs: &Programs, dialect: Callboard, replies: callboard::Replies) -> Contender {
+pub fn bare(programs: &Programs, dialect: Callboard, replies: broker::Replies) -> Contender {
     let words = (
         "bare",
         NOTHING,
         "no broker: one epoll loop that moves frames of Callboard's length",
     );
     Contender::new(words, programs.callboard.clone(), Bare(dialect), move |place| {
-        callboard::bare(place, replies)
+        broker::bare(place, replies)
     })
 }
 

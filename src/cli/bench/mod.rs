@@ -19,7 +19,7 @@ use std::{
 
 use callboard_load::{
     bare,
-    callboard::{Ack, Callboard, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
+    broker::{Ack, Callboard, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
     ceiling,
     crew::Plan,
     mixed::MixedPlan,

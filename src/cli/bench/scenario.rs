@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use callboard_load::{
     Failure,
-    callboard::{self, Ack, Bare, Callboard, Durability, Subprotocol, duty::Duty},
+    broker::{self, Ack, Bare, Callboard, Durability, Subprotocol, duty::Duty},
     crew::Plan,
     mixed::MixedPlan,
     process::{Launch, Pinning, Ready, Server, fresh_directory},
@@ -268,7 +268,7 @@ impl Scenario {
             Target::Bare => workload.measure(&Bare(dialect), &server, timing)?,
         };
         if conditions.running.is_some() && target == Target::Callboard {
-            callboard::delete_topics(&server, &workload.topics())?;
+            broker::delete_topics(&server, &workload.topics())?;
         }
         Ok(Sample {
             scenario: self.name(),
