@@ -62,6 +62,8 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<(), Failure> 
             defaults.extend([PathBuf::from(format!("--{name}")), path]);
         }
     }
+    // What an interrupted run has left; there may be nothing.
+    let _ = std::fs::remove_dir_all(workspace.target().join("peers/data"));
     let outcome = Program::new(workspace.target().join("release/callboard-peers"))
         .args(&["compare"])
         .args(options.words())

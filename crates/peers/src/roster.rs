@@ -57,6 +57,8 @@ impl Programs {
 pub const LINES: &str =
     "as it comes; WebSocket, callboard.v1.ndjson: all frames sent at once are one message";
 pub const FRAMES: &str = "as it comes; WebSocket, callboard.v1.json: one frame a message";
+/// What a group is compared with.
+pub const OUR_INGEST: &str = "our own ingest";
 const NOTHING: &str = "nothing: memory only";
 const FLUSHED: &str = "flushed before it is answered: survives the machine";
 

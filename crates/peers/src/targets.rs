@@ -7,6 +7,8 @@ use callboard_load::{
     sample::Sample,
 };
 
+use crate::roster::OUR_INGEST;
+
 /// One promise.
 struct Target {
     scenario: &'static str,
@@ -75,7 +77,7 @@ const REDIS: &str = "redis, appendfsync always";
 const INGEST: &str = "ingest, 4 publishers, flushed";
 const QUEUE: &str = "queue, 4 publishers, 8 workers, flushed";
 
-const TARGETS: [Target; 20] = [
+const TARGETS: [Target; 21] = [
     at_least(FANOUT_100, CALLBOARD, NATS, (1.5, 2.2)),
     at_least(FANOUT_1000, CALLBOARD, NATS, (2.5, 5.0)),
     at_least(FANOUT_100, CALLBOARD, NATS_TCP, (1.5, 2.2)),
@@ -106,6 +108,12 @@ const TARGETS: [Target; 20] = [
     ),
     at_least(QUEUE, CALLBOARD, JETSTREAM, (1.7, 2.5)),
     at_least(QUEUE, CALLBOARD, REDIS, (1.1, 1.6)),
+    at_least(
+        "group, 4 publishers, 8 members on 8 partitions, a commit every 100, flushed",
+        CALLBOARD,
+        OUR_INGEST,
+        (0.8, 0.95),
+    ),
     at_most("latency, 1000/s, 1 subscribers, not stored", BARE, (1.3, 1.15)),
     at_most("latency, 1000/s, 10 subscribers, not stored", BARE, (1.3, 1.15)),
     at_most("latency, 1000/s, 1 subscribers, flushed", REDIS, (1.0, 0.8)),
