@@ -116,7 +116,8 @@ impl Connection {
     }
 }
 
-struct Server {
+/// The server itself.
+pub struct Server {
     poll: Poll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
@@ -167,12 +168,25 @@ struct Chunk {
 }
 
 /// Serves until it is killed.
+///
+/// # Errors
+/// The system refuses a socket, or its file.
 pub fn run(args: &BareArgs) -> io::Result<()> {
+    let (server, address) = bind(args)?;
+    println!("http://{address}");
+    server.serve()
+}
+
+/// A server that listens, and where.
+///
+/// # Errors
+/// The system refuses a socket, or its file.
+pub fn bind(args: &BareArgs) -> io::Result<(Server, SocketAddr)> {
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
     let reply = format!(
         r#"{{"type":"published","id":1234,"topic":"bench","partition":0,"offset":1234567,"durability":"{}"}}"#,
         args.durability
@@ -197,22 +211,30 @@ pub fn run(args: &BareArgs) -> io::Result<()> {
             server.replies.push(b'\n');
         }
     }
-    let mut events = Events::with_capacity(1024);
-    loop {
-        match server.poll.poll(&mut events, None) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            outcome => outcome?,
-        }
-        for event in &events {
-            match event.token() {
-                LISTENER => server.accept()?,
-                Token(index) => server.serve(index, event.is_readable(), event.is_writable())?,
-            }
-        }
-    }
+    Ok((server, address))
 }
 
 impl Server {
+    /// Serves until it is killed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn serve(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            match self.poll.poll(&mut events, None) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept()?,
+                    Token(index) => self.connection(index, event.is_readable(), event.is_writable())?,
+                }
+            }
+        }
+    }
+
     fn accept(&mut self) -> io::Result<()> {
         loop {
             let mut stream = match self.listener.accept() {
@@ -233,7 +255,7 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, index: usize, readable: bool, writable: bool) -> io::Result<()> {
+    fn connection(&mut self, index: usize, readable: bool, writable: bool) -> io::Result<()> {
         let Some(mut connection) = self.connections[index].take() else {
             return Ok(());
         };
@@ -282,7 +304,7 @@ impl Server {
             .filter(|&index| is_paused(&self.connections[index]))
             .collect();
         for index in paused {
-            self.serve(index, true, false)?;
+            self.connection(index, true, false)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! on its own core does with them what it does in a run. A figure near the ceiling is the load's, not the server's.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     sync::{
         Arc,
@@ -16,6 +16,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 
 use serde::Serialize;
+use socket2::SockRef;
 
 use super::{
     Failure,
@@ -26,12 +27,17 @@ use super::{
     table::{Table, thousands},
 };
 
-/// Records of one chunk that a subscriber is fed, or of one block that a publisher sends.
+/// Records of one chunk that a subscriber is fed.
 const CHUNK_RECORDS: usize = 128;
+/// Records of one block that a publisher sends.
+const BLOCK_RECORDS: usize = 256;
 /// Subscribers that are fed.
 const SUBSCRIBERS: usize = 100;
 /// Publishers that send.
 const PUBLISHERS: usize = 4;
+/// What a socket holds of what the load sends. In a run a window bounds it; without a bound it would outgrow the
+/// processor's cache, and the ceiling would be lower than what runs reach.
+const SOCKET_BYTES: usize = 128 << 10;
 /// How long it runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(100);
 
@@ -70,11 +76,11 @@ pub fn measure<D: Dialect>(
     duration: Duration,
     pinning: Pinning,
 ) -> Result<Ceiling, Failure> {
-    let payloads: Vec<_> = (0..CHUNK_RECORDS as u64)
+    let payloads: Vec<_> = (0..BLOCK_RECORDS as u64)
         .map(|sequence| payload(sequence, payload_bytes))
         .collect();
     Ok(Ceiling {
-        received_per_cpu_s: receive(dialect, &payloads, duration, pinning)?,
+        received_per_cpu_s: receive(dialect, &payloads[..CHUNK_RECORDS], duration, pinning)?,
         sent_per_cpu_s: send(dialect, &payloads, duration, pinning)?,
     })
 }
@@ -118,18 +124,8 @@ fn send<D: Dialect>(
         .collect();
     let block = dialect.block(0, &records);
     let mut ends = Ends::open(PUBLISHERS, || dialect.offline(&[]).0)?;
-    let mut sinks = std::mem::take(&mut ends.far);
-    for sink in &sinks {
-        sink.set_nonblocking(true)?;
-    }
-    let mut scratch = vec![0; SCRATCH_BYTES];
-    let peer = Peer::start(pinning, move || {
-        for sink in &mut sinks {
-            // An empty socket is as good as a full one, and a closed one ends with the load.
-            let _ = sink.read(&mut scratch);
-        }
-        true
-    });
+    let mut sinks = Sinks::new(std::mem::take(&mut ends.far))?;
+    let peer = Peer::start(pinning, move || sinks.drop_what_came().is_ok());
     let sent = |links: &[Link<D::Reader>]| links.iter().map(|link| link.published).sum();
     let figure = ends.run(duration, sent, |links| {
         for link in links {
@@ -159,7 +155,10 @@ impl<R: Reader> Ends<R> {
             let near = TcpStream::connect(listener.local_addr()?)?;
             near.set_nonblocking(true)?;
             near.set_nodelay(true)?;
-            far.push(listener.accept()?.0);
+            let peer = listener.accept()?.0;
+            SockRef::from(&near).set_send_buffer_size(SOCKET_BYTES)?;
+            SockRef::from(&peer).set_recv_buffer_size(SOCKET_BYTES)?;
+            far.push(peer);
             let mut link = Link::new(mio::net::TcpStream::from_std(near), reader());
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
@@ -214,6 +213,47 @@ impl<R: Reader> Ends<R> {
     }
 }
 
+/// Sockets of which everything is read and nothing is kept.
+struct Sinks {
+    poll: Poll,
+    events: Events,
+    sockets: Vec<mio::net::TcpStream>,
+    scratch: Vec<u8>,
+}
+
+impl Sinks {
+    fn new(sockets: Vec<TcpStream>) -> Result<Self, Failure> {
+        let poll = Poll::new()?;
+        let mut registered = Vec::new();
+        for (place, socket) in sockets.into_iter().enumerate() {
+            socket.set_nonblocking(true)?;
+            let mut socket = mio::net::TcpStream::from_std(socket);
+            poll.registry()
+                .register(&mut socket, Token(place), Interest::READABLE)?;
+            registered.push(socket);
+        }
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(16),
+            sockets: registered,
+            scratch: vec![0; SCRATCH_BYTES],
+        })
+    }
+
+    fn drop_what_came(&mut self) -> io::Result<()> {
+        self.poll
+            .poll(&mut self.events, Some(Duration::from_millis(10)))?;
+        for event in &self.events {
+            let Token(place) = event.token();
+            while self.sockets[place]
+                .read(&mut self.scratch)
+                .is_ok_and(|count| count > 0)
+            {}
+        }
+        Ok(())
+    }
+}
+
 /// The counterpart: a thread that does one thing again and again.
 struct Peer {
     is_over: Arc<AtomicBool>,
@@ -245,7 +285,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callboard::{Callboard, Durability};
+    use crate::broker::{Callboard, Durability};
 
     #[test]
     fn load_takes_what_it_is_fed_and_sends_what_nobody_reads() {

@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 use super::{
     Failure,
     block::Block,
-    callboard::duty::Duty,
+    broker::duty::Duty,
     dialect::{Answers, Dialect, Progress, Role},
     generator::{Measured, Snapshot},
     link::{Link, SCRATCH_BYTES},

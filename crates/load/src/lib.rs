@@ -6,7 +6,7 @@
 //!
 //! - [`workload`]: what is set up and measured. [`generator`]: the load. [`crew`]: the load of groups.
 //!   [`mixed`]: a crowd.
-//! - [`dialect`]: how a server is spoken to. [`callboard`]: the first of them, and the bare server's.
+//! - [`dialect`]: how a server is spoken to. [`broker`]: Callboard, the first of them, and the bare server's.
 //! - [`opening`]: a socket until it is ready. [`link`]: a socket of the load. [`block`]: publishes, ready to send.
 //!   [`wire`]: WebSocket framing.
 //! - [`bare`]: a server with no broker in it. [`process`]: servers as processes. [`http`]: what a run asks them
@@ -16,7 +16,7 @@
 
 pub mod bare;
 pub mod block;
-pub mod callboard;
+pub mod broker;
 pub mod ceiling;
 pub mod crew;
 pub mod dialect;

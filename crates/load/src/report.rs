@@ -283,15 +283,57 @@ fn ratios_beside(groups: &[Group<'_>]) -> Vec<Vec<String>> {
     groups.iter().filter_map(row).collect()
 }
 
+/// How one server's figure stands to another's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio {
+    pub median: f64,
+    pub lowest: f64,
+    pub highest: f64,
+}
+
+/// The figures of `ours` by those of `theirs` in one scenario, each run by the one that stood beside it; without
+/// `theirs`, the figures themselves.
+pub fn ratio(samples: &[Sample], scenario: &str, ours: &str, theirs: Option<&str>) -> Option<Ratio> {
+    let groups = groups(samples);
+    let of = |target: &str| {
+        groups
+            .iter()
+            .find(|group| group.scenario == scenario && group.target == target)
+    };
+    match theirs {
+        Some(theirs) => ratio_between(of(ours)?, of(theirs)?),
+        None => ratio_of(
+            of(ours)?
+                .samples
+                .iter()
+                .filter_map(|sample| figure(sample))
+                .collect(),
+        ),
+    }
+}
+
+/// Each run by the run of the same turn: one that failed has no partner.
+fn ratio_between(ours: &Group<'_>, theirs: &Group<'_>) -> Option<Ratio> {
+    let pair = |ours: &&Sample| {
+        let beside = theirs.samples.iter().find(|theirs| theirs.run == ours.run)?;
+        Some(figure(ours)? / figure(beside)?)
+    };
+    ratio_of(ours.samples.iter().filter_map(pair).collect())
+}
+
+fn ratio_of(mut ratios: Vec<f64>) -> Option<Ratio> {
+    ratios.sort_by(f64::total_cmp);
+    Some(Ratio {
+        median: summary(ratios.iter().copied())?.median,
+        lowest: *ratios.first()?,
+        highest: *ratios.last()?,
+    })
+}
+
 /// Median, lowest and highest quotient of the runs that stood beside each other.
 fn ratio_cells(ours: &Group<'_>, theirs: &Group<'_>) -> Option<Vec<String>> {
-    let pairs = ours.samples.iter().zip(&theirs.samples);
-    let mut ratios: Vec<f64> = pairs
-        .filter_map(|(ours, theirs)| Some(figure(ours)? / figure(theirs)?))
-        .collect();
-    ratios.sort_by(f64::total_cmp);
-    let median = summary(ratios.iter().copied())?.median;
-    let cells = [median, *ratios.first()?, *ratios.last()?];
+    let found = ratio_between(ours, theirs)?;
+    let cells = [found.median, found.lowest, found.highest];
     Some(cells.map(|ratio| format!("{ratio:.2}")).to_vec())
 }
 
@@ -328,12 +370,14 @@ mod tests {
 
     #[test]
     fn ratio_compares_runs_that_stood_beside_each_other() {
-        // The machine was twice as fast in the second pair; the ratio is the same.
+        // The machine was twice as fast in the second pair; the ratio is the same. A run without partner says nothing.
+        let turn = |run, sample| Sample { run, ..sample };
         let samples = [
-            sample(CALLBOARD, 6.0),
-            sample(BARE, 10.0),
-            sample(CALLBOARD, 12.0),
-            sample(BARE, 20.0),
+            turn(0, sample(CALLBOARD, 6.0)),
+            turn(0, sample(BARE, 10.0)),
+            turn(1, sample(CALLBOARD, 99.0)),
+            turn(2, sample(CALLBOARD, 12.0)),
+            turn(2, sample(BARE, 20.0)),
         ];
         let text = tables(&samples);
         let row = text
@@ -352,11 +396,12 @@ mod tests {
             beside: beside.map(str::to_owned),
             ..sample(CALLBOARD, per_server_cpu_s)
         };
+        let second = |sample| Sample { run: 1, ..sample };
         let samples = [
             of("queue", Some("ingest beside queue"), 5.0),
             of("ingest beside queue", None, 10.0),
-            of("queue", Some("ingest beside queue"), 14.0),
-            of("ingest beside queue", None, 20.0),
+            second(of("queue", Some("ingest beside queue"), 14.0)),
+            second(of("ingest beside queue", None, 20.0)),
             // Not the one beside the queue.
             of("ingest", None, 1.0),
         ];

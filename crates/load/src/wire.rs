@@ -163,9 +163,13 @@ impl FrameReader {
         let mut at = 0;
         while at < chunk.len() {
             if !self.in_payload {
-                self.header[self.header_filled] = chunk[at];
-                self.header_filled += 1;
-                at += 1;
+                // Twice at most: the first two bytes say how many more there are.
+                let missing = self.header_length() - self.header_filled;
+                let take = missing.min(chunk.len() - at);
+                let end = self.header_filled + take;
+                self.header[self.header_filled..end].copy_from_slice(&chunk[at..at + take]);
+                self.header_filled = end;
+                at += take;
                 if self.header_filled < self.header_length() {
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! Who is compared with whom, and in what.
 
 use callboard_load::{
-    callboard::{Ack, Callboard, Durability, Subprotocol, duty::Duty},
+    broker::{Ack, Callboard, Durability, Subprotocol, duty::Duty},
     crew::Plan,
     mixed::MixedPlan,
     report::BARE,
@@ -10,9 +10,12 @@ use callboard_load::{
 
 use crate::{
     contender::Contender,
-    roster::{FRAMES, LINES, Programs, bare, callboard, jetstream, mosquitto, nats_core, redis, uwebsockets},
+    roster::{
+        FRAMES, LINES, OUR_INGEST, Programs, bare, callboard, jetstream, mosquitto, nats_core, redis,
+        uwebsockets,
+    },
     servers::{
-        callboard::Replies,
+        broker::Replies,
         nats::{Sync, Transport},
         redis::Append,
     },
@@ -40,6 +43,7 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
     all.push(ingest_stored(programs));
     all.push(ingest_flushed(programs));
     all.push(queue(programs));
+    all.push(group(programs));
     all.extend([1, 10].map(|subscribers| latency(programs, subscribers)));
     all.extend([1, 10].map(|subscribers| latency_flushed(programs, subscribers)));
     all.push(idle(programs));
@@ -49,6 +53,9 @@ pub fn comparisons(programs: &Programs) -> Vec<Comparison> {
 }
 
 fn fanout(programs: &Programs, subscribers: usize, in_flight: usize) -> Comparison {
+    let mut contenders = live(programs);
+    // No browser can speak it, but it is what NATS is known for.
+    contenders.extend(nats_core(programs, Transport::Tcp));
     Comparison {
         scenario: format!("fanout, {subscribers} subscribers, {in_flight} in flight"),
         kind: "fanout",
@@ -56,7 +63,7 @@ fn fanout(programs: &Programs, subscribers: usize, in_flight: usize) -> Comparis
             subscribers,
             in_flight,
         },
-        contenders: live(programs),
+        contenders,
     }
 }
 
@@ -85,14 +92,10 @@ fn idle(programs: &Programs) -> Comparison {
 /// The bare server takes no part: it knows no topics.
 fn mixed(programs: &Programs) -> Comparison {
     let plan = MixedPlan::default();
-    let (topics, publishers, rate) = (plan.topics, plan.publishers, plan.rate_per_s);
-    let (quick, slow) = (plan.quick, plan.slow);
     let mut contenders = live(programs);
     contenders.retain(|contender| contender.name != BARE);
     Comparison {
-        scenario: format!(
-            "mixed, {topics} topics, {publishers} publishers, {rate}/s, {quick} quick and {slow} slow subscribers"
-        ),
+        scenario: plan.name(),
         kind: "mixed",
         workload: Workload::Mixed(plan),
         contenders,
@@ -154,16 +157,18 @@ fn ingest_flushed(programs: &Programs) -> Comparison {
 
 fn ingest(what: &str, contenders: Vec<Contender>) -> Comparison {
     Comparison {
-        scenario: format!("ingest, 4 x 256 in flight, {what}"),
+        scenario: format!("ingest, 4 publishers, {what}"),
         kind: "ingest",
-        workload: Workload::Ingest {
-            publishers: 4,
-            subscribers: 1,
-            in_flight: 256,
-        },
+        workload: INGEST,
         contenders,
     }
 }
+
+const INGEST: Workload = Workload::Ingest {
+    publishers: 4,
+    subscribers: 1,
+    in_flight: 256,
+};
 
 /// Those that keep records, and say so when they have flushed them if they can.
 fn flushed(programs: &Programs) -> Vec<Contender> {
@@ -175,21 +180,48 @@ fn flushed(programs: &Programs) -> Vec<Contender> {
     contenders
 }
 
-/// Eight workers share what four publishers send, and ack each record by itself.
+/// What four publishers send, worked off by eight.
+const QUEUE: Plan = Plan {
+    publishers: 4,
+    in_flight: 256,
+    backlog: 16_384,
+    members: 8,
+    credit: 256,
+    duty: Duty::Ack,
+};
+
+/// Eight workers share the records, and ack each by itself.
 fn queue(programs: &Programs) -> Comparison {
+    Comparison {
+        scenario: "queue, 4 publishers, 8 workers, flushed".to_owned(),
+        kind: "queue",
+        workload: Workload::Group(QUEUE),
+        contenders: flushed(programs),
+    }
+}
+
+/// Each member has partitions of its own and commits now and then. No peer here has such groups, so it is compared
+/// with what the same publishers do without one.
+fn group(programs: &Programs) -> Comparison {
+    let lines = Callboard::new(Durability::Fsync);
+    let spread = Callboard {
+        partitions: 8,
+        ..lines
+    };
+    // With less credit a member would wait for a commit that is being flushed.
     let plan = Plan {
-        publishers: 4,
-        in_flight: 256,
-        backlog: 16_384,
-        members: 8,
-        credit: 256,
-        duty: Duty::Ack,
+        credit: 1000,
+        duty: Duty::Commit { every: 100 },
+        ..QUEUE
     };
     Comparison {
-        scenario: "queue, 4 x 256 in flight, 8 workers, credit 256, flushed".to_owned(),
-        kind: "queue",
+        scenario: "group, 4 publishers, 8 members on 8 partitions, a commit every 100, flushed".to_owned(),
+        kind: "group",
         workload: Workload::Group(plan),
-        contenders: flushed(programs),
+        contenders: vec![
+            callboard(programs, ("callboard", LINES), spread),
+            callboard(programs, ("callboard", LINES), lines).always(OUR_INGEST, INGEST),
+        ],
     }
 }
 

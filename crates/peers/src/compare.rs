@@ -23,6 +23,7 @@ use crate::{
     catalogue::{Comparison, comparisons},
     contender::Conditions,
     roster::Programs,
+    targets,
 };
 
 /// Length of the measured part of a run with `--quick`, seconds.
@@ -169,6 +170,11 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
         ceiling::table(&ceilings),
         report::side_by_side(&runs.samples)
     );
+    eprintln!(
+        "{}\n{}",
+        targets::table(&runs.samples),
+        targets::ahead_of_us(&runs.samples)
+    );
     if let Some(path) = &args.json {
         write_json(path, &versions, &chosen, (&runs.samples, &ceilings))?;
     }
@@ -225,23 +231,19 @@ fn say(text: &str) {
 /// What each server promises in each kind of scenario, and how it was configured.
 fn who(comparisons: &[Comparison]) -> String {
     let mut table = Table::new(&["server", "scenario", "what a record survives", "configuration"]);
-    let mut said = Vec::new();
+    let mut kinds: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     for comparison in comparisons {
         for contender in &comparison.contenders {
-            let words = (
-                contender.name,
-                comparison.kind,
-                contender.promise,
-                contender.configuration,
-            );
-            if !said.contains(&words) {
-                said.push(words);
+            let words = (contender.name, contender.promise, contender.configuration);
+            let said = kinds.entry(words).or_default();
+            if !said.contains(&comparison.kind) {
+                said.push(comparison.kind);
             }
         }
     }
-    said.sort_unstable();
-    for (name, kind, promise, configuration) in said {
-        table.row([name, kind, promise, configuration].map(str::to_owned).to_vec());
+    for ((name, promise, configuration), kinds) in kinds {
+        let cells = [name, &kinds.join(", "), promise, configuration];
+        table.row(cells.map(str::to_owned).to_vec());
     }
     table.to_string()
 }

@@ -81,6 +81,14 @@ impl Contender {
         }
     }
 
+    /// The same, doing `workload` whatever the comparison is about: something to compare with.
+    pub fn always(mut self, name: &'static str, workload: Workload) -> Self {
+        let measure = self.measure;
+        self.name = name;
+        self.measure = Box::new(move |_, conditions| measure(&workload, conditions));
+        self
+    }
+
     /// What the load could do in this dialect if the server cost nothing.
     ///
     /// # Errors

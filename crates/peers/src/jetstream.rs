@@ -1,4 +1,7 @@
-//! JetStream: publishes that are acked once they are stored, consumers that push, and one that shares work out.
+//! JetStream: publishes that are acked once they are stored, consumers that push to those who follow, and one from
+//! which workers pull.
+//!
+//! Pulling is what NATS recommends for shared work; a consumer that pushes to a queue group measured the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,10 +19,10 @@ use crate::messages::{Found, Messages};
 
 /// The durable consumer whose records the workers share.
 const CONSUMER: &str = "workers";
-/// Where it sends them, and the queue group in which each goes to one worker.
-const SHARED: &str = "_shared";
 const CONNECT: &str =
     "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true}\r\n";
+/// Longer than any run.
+const PULL_EXPIRES_NS: u64 = 600_000_000_000;
 const REFUSED: &[u8] = b"\"error\":{";
 
 /// JetStream, as one who measures speaks it.
@@ -33,14 +36,53 @@ pub struct Inbox {
     then: Then,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Then {
     /// A publisher counts the acks of the stream.
     CountAcks,
     /// Who follows a stream counts records.
     CountRecords,
-    /// A worker acks each record.
-    Ack,
+    /// A worker acks each record, and asks for more.
+    Ack(Asking),
+}
+
+/// When a worker asks for more records, and with what: first for as many as it may have out, then for half of them
+/// whenever it has acked so many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asking {
+    request: Vec<u8>,
+    every: usize,
+    since: usize,
+}
+
+impl Asking {
+    /// The first request, and the others.
+    fn new(worker: usize, credit: usize) -> (Vec<u8>, Self) {
+        let request = |batch: usize| {
+            let body = format!("{{\"batch\":{batch},\"expires\":{PULL_EXPIRES_NS}}}");
+            let inbox = pulled_by(worker);
+            format!(
+                "PUB $JS.API.CONSUMER.MSG.NEXT.{TOPIC}.{CONSUMER} {inbox} {}\r\n{body}\r\n",
+                body.len()
+            )
+            .into_bytes()
+        };
+        let every = (credit / 2).max(1);
+        let asking = Self {
+            request: request(every),
+            every,
+            since: 0,
+        };
+        (request(credit), asking)
+    }
+
+    fn acked(&mut self, answer: &mut Vec<u8>) {
+        self.since += 1;
+        if self.since == self.every {
+            self.since = 0;
+            answer.extend_from_slice(&self.request);
+        }
+    }
 }
 
 impl Inbox {
@@ -64,13 +106,13 @@ impl Reader for Inbox {
         seen: &mut Seen,
         mut record: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
-        let then = self.then;
+        let Self { messages, then } = self;
         let mut refusal = None;
         let mut refuse = |reason: &[u8]| {
             refusal.get_or_insert_with(|| String::from_utf8_lossy(reason).into_owned());
         };
-        self.messages.feed(chunk, |found| match found {
-            Found::Message { payload, .. } if then == Then::CountAcks => {
+        messages.feed(chunk, |found| match found {
+            Found::Message { payload, .. } if *then == Then::CountAcks => {
                 if payload.starts_with(b"{\"error\"") {
                     refuse(payload);
                 }
@@ -79,11 +121,12 @@ impl Reader for Inbox {
             Found::Message { reply, payload } => {
                 seen.messages += 1;
                 record(payload);
-                if then == Then::Ack {
+                if let Then::Ack(asking) = then {
                     answer.extend_from_slice(b"PUB ");
                     answer.extend_from_slice(reply);
                     answer.extend_from_slice(b" 4\r\n+ACK\r\n");
                     seen.settled += 1;
+                    asking.acked(answer);
                 }
             }
             Found::Ping => answer.extend_from_slice(b"PONG\r\n"),
@@ -102,7 +145,7 @@ impl Dialect for JetStream {
 
     fn prepare(&self, server: &Server, topics: &[String], plan: Option<&Plan>) -> Result<(), Failure> {
         for topic in topics {
-            // What is acked stays, as in the topics and streams of the others.
+            // What is acked stays, as in the topics and streams of the others; with `workqueue` it measured slower.
             let stream =
                 json!({"name": topic, "subjects": [topic], "storage": "file", "retention": "limits"});
             ask(server, &format!("STREAM.CREATE.{topic}"), &stream)?;
@@ -110,7 +153,6 @@ impl Dialect for JetStream {
         if let Some(plan) = plan {
             let consumer = json!({"stream_name": TOPIC, "config": {
                 "durable_name": CONSUMER, "ack_policy": "explicit",
-                "deliver_subject": SHARED, "deliver_group": SHARED,
                 "max_ack_pending": plan.members * plan.credit,
             }});
             ask(server, &format!("CONSUMER.CREATE.{TOPIC}.{CONSUMER}"), &consumer)?;
@@ -136,9 +178,11 @@ impl Dialect for JetStream {
                 request(opening, &format!("CONSUMER.CREATE.{topic}"), &consumer)?;
                 Then::CountRecords
             }
-            Role::Worker { .. } => {
-                follow(opening, &format!("{SHARED} {SHARED}"))?;
-                Then::Ack
+            Role::Worker { index, plan } => {
+                follow(opening, &pulled_by(index))?;
+                let (first, asking) = Asking::new(index, plan.credit);
+                opening.send(&first)?;
+                Then::Ack(asking)
             }
         };
         Ok(Inbox::new(then))
@@ -167,15 +211,20 @@ impl Dialect for JetStream {
         Answers::Each
     }
 
-    fn progress(&self, server: &Server, _plan: &Plan, published: u64) -> Result<Progress, Failure> {
+    fn progress(&self, server: &Server, plan: &Plan, published: u64) -> Result<Progress, Failure> {
         let info = ask(server, &format!("CONSUMER.INFO.{TOPIC}.{CONSUMER}"), &Value::Null)?;
-        Ok(progress_in(&info, published))
+        Ok(progress_in(&info, plan.members, published))
     }
 }
 
 /// Where a publisher is told that its records are stored.
 fn acks_of(publisher: usize) -> String {
     format!("_acks.{publisher}")
+}
+
+/// Where a worker that pulls gets its records.
+fn pulled_by(worker: usize) -> String {
+    format!("_pull.{worker}")
 }
 
 fn greet(opening: &mut Opening) -> Result<(), Failure> {
@@ -218,8 +267,9 @@ fn request(opening: &mut Opening, what: &str, body: &Value) -> Result<Value, Fai
     serde_json::from_slice(json).map_err(|error| Failure::new(format!("{what}: {error}")))
 }
 
-fn progress_in(info: &Value, published: u64) -> Progress {
-    if info["push_bound"] != true {
+fn progress_in(info: &Value, members: usize, published: u64) -> Progress {
+    // Once there are records, fewer wait.
+    if published == 0 && info["num_waiting"] != members {
         return Progress::Gathering(info.to_string());
     }
     let is_settled = info["ack_floor"]["stream_seq"] == published
@@ -269,7 +319,7 @@ mod tests {
 
     #[test]
     fn worker_acks_each_record_where_the_record_says() {
-        let mut worker = Inbox::new(Then::Ack);
+        let mut worker = Inbox::new(Then::Ack(Asking::new(0, 256).1));
         let (mut reply, mut seen) = (Vec::new(), Seen::default());
         let mut records = b"MSG bench 1 $JS.ACK.a 1\r\nx\r\nMSG bench 1 $JS.ACK.b 1\r\ny\r\n".to_vec();
         assert!(worker.take(&mut records, &mut reply, &mut seen).is_ok());
@@ -278,16 +328,37 @@ mod tests {
     }
 
     #[test]
+    fn worker_that_pulls_asks_again_when_half_is_acked() {
+        let (first, asking) = Asking::new(3, 4);
+        let first = String::from_utf8_lossy(&first).into_owned();
+        assert!(
+            first.starts_with("PUB $JS.API.CONSUMER.MSG.NEXT.bench.workers _pull.3 34\r\n{\"batch\":4,"),
+            "{first}"
+        );
+        let mut worker = Inbox::new(Then::Ack(asking));
+        let (mut reply, mut seen) = (Vec::new(), Seen::default());
+        for acked in 1..=4 {
+            reply.clear();
+            let mut record = b"MSG bench 1 $JS.ACK.a 1\r\nx\r\n".to_vec();
+            assert!(worker.take(&mut record, &mut reply, &mut seen).is_ok());
+            let asks = String::from_utf8_lossy(&reply).contains("{\"batch\":2,");
+            assert_eq!(asks, acked % 2 == 0, "after {acked}");
+        }
+    }
+
+    #[test]
     fn work_is_settled_when_the_consumer_says_so() {
         let of = |floor: u64, out: u64, again: u64| {
-            let info = json!({"push_bound": true, "ack_floor": {"stream_seq": floor},
+            let info = json!({"ack_floor": {"stream_seq": floor},
                 "num_ack_pending": out, "num_pending": 0, "num_redelivered": again});
-            progress_in(&info, 9)
+            progress_in(&info, 8, 9)
         };
         assert_eq!(of(9, 0, 0), Progress::Settled);
         assert!(matches!(of(8, 0, 0), Progress::Working(_)));
         assert!(matches!(of(9, 1, 0), Progress::Working(_)));
         assert!(matches!(of(9, 0, 1), Progress::Working(_)), "one came twice");
-        assert!(matches!(progress_in(&json!({}), 9), Progress::Gathering(_)));
+        let of = |waiting: usize| progress_in(&json!({"num_waiting": waiting}), 8, 0);
+        assert!(matches!(of(7), Progress::Gathering(_)));
+        assert!(matches!(of(8), Progress::Working(_)));
     }
 }

@@ -4,7 +4,7 @@
 //! and who is compared with whom. `cargo xtask peers` fetches the servers and calls this.
 //!
 //! - [`catalogue`]: the comparisons. [`compare`]: runs them in turn. [`contender`]: who takes part.
-//!   [`roster`]: what each has to offer.
+//!   [`roster`]: what each has to offer. [`targets`]: what was asked.
 //! - [`servers`]: how each is started and configured.
 //! - [`nats`], [`jetstream`], [`redis`], [`mosquitto`], [`bun`]: what is said to them.
 //! - [`growth`]: Callboard alone, as things get many. [`pictures`]: of what was compared.
@@ -26,6 +26,7 @@ mod redis;
 mod resp;
 mod roster;
 mod servers;
+mod targets;
 
 use std::process::ExitCode;
 

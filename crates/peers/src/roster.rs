@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use callboard_load::callboard::{Bare, Callboard, Durability};
+use callboard_load::broker::{Bare, Callboard, Durability};
 
 use crate::{
     bun::UWebSockets,
@@ -12,7 +12,7 @@ use crate::{
     nats::NatsCore,
     redis::Redis,
     servers::{
-        self, callboard,
+        self, broker,
         nats::{Nats, Sync, Transport},
         redis::Append,
         version,
@@ -57,6 +57,8 @@ impl Programs {
 pub const LINES: &str =
     "as it comes; WebSocket, callboard.v1.ndjson: all frames sent at once are one message";
 pub const FRAMES: &str = "as it comes; WebSocket, callboard.v1.json: one frame a message";
+/// What a group is compared with.
+pub const OUR_INGEST: &str = "our own ingest";
 const NOTHING: &str = "nothing: memory only";
 const FLUSHED: &str = "flushed before it is answered: survives the machine";
 
@@ -72,18 +74,18 @@ pub fn callboard(
         Durability::Fsync => FLUSHED,
     };
     let words = (name, promise, configuration);
-    Contender::new(words, programs.callboard.clone(), dialect, callboard::broker)
+    Contender::new(words, programs.callboard.clone(), dialect, broker::launch)
 }
 
 /// A server with no broker in it.
-pub fn bare(programs: &Programs, dialect: Callboard, replies: callboard::Replies) -> Contender {
+pub fn bare(programs: &Programs, dialect: Callboard, replies: broker::Replies) -> Contender {
     let words = (
         "bare",
         NOTHING,
         "no broker: one epoll loop that moves frames of Callboard's length",
     );
     Contender::new(words, programs.callboard.clone(), Bare(dialect), move |place| {
-        callboard::bare(place, replies)
+        broker::bare(place, replies)
     })
 }
 
@@ -120,12 +122,12 @@ pub fn jetstream(programs: &Programs, sync: Sync) -> Option<Contender> {
         Sync::Default => (
             "jetstream, sync default",
             "written before it is acked, flushed every two minutes: survives the process, not the machine",
-            "file store, retention limits, push consumers; max_pending 1GB; plain TCP",
+            "file store, retention limits; subscribers are pushed to, workers pull; max_pending 1GB; plain TCP",
         ),
         Sync::Always => (
             "jetstream, sync always",
             FLUSHED,
-            "sync_interval always, file store, retention limits, push consumers; max_pending 1GB; plain TCP",
+            "sync_interval always, file store, retention limits; subscribers are pushed to, workers pull; max_pending 1GB; plain TCP",
         ),
     };
     let program = programs.nats_server.clone()?;
@@ -145,7 +147,7 @@ pub fn redis(programs: &Programs, append: Append) -> Option<Contender> {
         ),
         Append::EverySecond => (
             "redis, appendfsync everysec",
-            "written before it is answered, flushed every second: survives the process, not the machine",
+            "written before it is answered unless a flush is under way, flushed every second: mostly survives the process",
             "appendonly yes, appendfsync everysec, no snapshots, no rewrites; streams; plain TCP, pipelined",
         ),
     };

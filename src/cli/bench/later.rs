@@ -11,7 +11,7 @@ use std::{
 };
 
 use callboard_load::{
-    callboard::{Callboard, Durability, Reader, Start},
+    broker::{Callboard, Durability, Reader, Start},
     dialect::{Role, TOPIC, sequence_of},
     link::{Link, SCRATCH_BYTES},
     opening::{Opening, ReceiveBuffer},

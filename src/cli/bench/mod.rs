@@ -19,9 +19,10 @@ use std::{
 
 use callboard_load::{
     bare,
-    callboard::{Ack, Callboard, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
+    broker::{Ack, Callboard, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
     ceiling,
     crew::Plan,
+    mixed::MixedPlan,
     process::{self, Pinning},
     report,
     sample::Sample,
@@ -119,6 +120,17 @@ enum What {
         /// How many sockets
         #[arg(long, default_value_t = 5000)]
         connections: usize,
+    },
+    /// Many topics, publishers and subscribers at a fixed rate, some of whom read slowly
+    Mixed {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Records a second, of all publishers
+        #[arg(long, default_value_t = MixedPlan::default().rate_per_s)]
+        rate: u32,
+        /// How many subscribers read slowly
+        #[arg(long, default_value_t = MixedPlan::default().slow)]
+        slow: usize,
     },
     /// A shared group that acks each record: acked records a second of server CPU, beside `ingest`
     Queue {
@@ -340,6 +352,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             durability,
         } => (common, latencies(&subscribers, rate, &durability)),
         What::Idle { common, connections } => (common, vec![Scenario::Idle { connections }]),
+        What::Mixed { common, rate, slow } => (common, vec![Scenario::Mixed(mixed(rate, slow))]),
         What::Queue {
             common,
             sources,
@@ -402,6 +415,14 @@ impl Sources {
             durability,
         };
         self.durability.iter().map(of).collect()
+    }
+}
+
+fn mixed(rate_per_s: u32, slow: usize) -> MixedPlan {
+    MixedPlan {
+        rate_per_s,
+        slow,
+        ..MixedPlan::default()
     }
 }
 
@@ -490,7 +511,9 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
         }
     }
     if runs.samples.is_empty() {
-        return Err(Failure::new("the bare server has no groups to measure"));
+        return Err(Failure::new(
+            "the bare server has no groups and no topics to measure",
+        ));
     }
     writeln!(io::stderr(), "\n{}", report::tables(&runs.samples))?;
     if common.limit {

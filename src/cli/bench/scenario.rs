@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use callboard_load::{
     Failure,
-    callboard::{self, Ack, Bare, Callboard, Durability, Subprotocol, duty::Duty},
+    broker::{self, Ack, Bare, Callboard, Durability, Subprotocol, duty::Duty},
     crew::Plan,
+    mixed::MixedPlan,
     process::{Launch, Pinning, Ready, Server, fresh_directory},
     report::{BARE, CALLBOARD},
     sample::Sample,
@@ -27,6 +28,8 @@ pub(super) enum Scenario {
     },
     /// Subscribed sockets that get nothing.
     Idle { connections: usize },
+    /// A crowd, of whom some read slowly.
+    Mixed(MixedPlan),
     /// Publishers and a group that works off what they publish.
     Group {
         plan: Plan,
@@ -124,6 +127,7 @@ impl Scenario {
                 durability.as_str()
             ),
             Self::Idle { connections } => format!("idle, {connections} connections"),
+            Self::Mixed(plan) => format!("{}, memory", plan.name()),
             Self::Group {
                 plan,
                 partitions,
@@ -151,6 +155,7 @@ impl Scenario {
             Self::Ingest(_) => "ingest",
             Self::Latency { .. } => "latency",
             Self::Idle { .. } => "idle",
+            Self::Mixed(_) => "mixed",
             Self::Group { plan, .. } => match plan.duty {
                 Duty::Ack => "queue",
                 Duty::Commit { .. } => "group",
@@ -173,9 +178,9 @@ impl Scenario {
         }
     }
 
-    /// Whether it says anything of `target`; the bare server knows no groups.
+    /// Whether it says anything of `target`; the bare server knows no groups and no topics.
     pub(super) fn runs_on(&self, target: Target) -> bool {
-        target == Target::Callboard || !matches!(self, Self::Group { .. })
+        target == Target::Callboard || !matches!(self, Self::Group { .. } | Self::Mixed(_))
     }
 
     fn durability(&self) -> Durability {
@@ -183,7 +188,7 @@ impl Scenario {
             Self::Ingest(Ingest { durability, .. })
             | Self::Latency { durability, .. }
             | Self::Group { durability, .. } => durability,
-            Self::Fanout { .. } | Self::Idle { .. } => Durability::Memory,
+            Self::Fanout { .. } | Self::Idle { .. } | Self::Mixed(_) => Durability::Memory,
         }
     }
 
@@ -214,6 +219,7 @@ impl Scenario {
                 rate_per_s,
             },
             Self::Idle { connections } => Workload::Idle { connections },
+            Self::Mixed(plan) => Workload::Mixed(plan),
             Self::Group { plan, .. } => Workload::Group(plan),
         }
     }
@@ -241,7 +247,7 @@ impl Scenario {
                 ack: Ack::for_durability(durability),
                 ..plain
             },
-            Self::Fanout { .. } | Self::Latency { .. } | Self::Idle { .. } => plain,
+            Self::Fanout { .. } | Self::Latency { .. } | Self::Idle { .. } | Self::Mixed(_) => plain,
         }
     }
 
@@ -262,7 +268,7 @@ impl Scenario {
             Target::Bare => workload.measure(&Bare(dialect), &server, timing)?,
         };
         if conditions.running.is_some() && target == Target::Callboard {
-            callboard::delete_topics(&server, &workload.topics())?;
+            broker::delete_topics(&server, &workload.topics())?;
         }
         Ok(Sample {
             scenario: self.name(),

@@ -36,7 +36,7 @@ const EFFECTS: &[&str] = &[
 ];
 const ACTIX: &[&str] = &["actix", "actix_web", "actix_http", "actix_rt", "actix_server"];
 
-const ROOMS: [Room; 8] = [
+const ROOMS: [Room; 9] = [
     Room {
         folder: "crates/protocol/src/",
         rooms: &["*"],
@@ -57,6 +57,12 @@ const ROOMS: [Room; 8] = [
     },
     Room {
         folder: "crates/load/src/",
+        rooms: &["*"],
+        crates: &["load"],
+        never: ACTIX,
+    },
+    Room {
+        folder: "crates/peers/src/",
         rooms: &["*"],
         crates: &["load"],
         never: ACTIX,

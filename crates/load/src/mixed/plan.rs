@@ -64,6 +64,21 @@ impl Drawn {
 }
 
 impl MixedPlan {
+    /// What it is, in a line.
+    pub fn name(&self) -> String {
+        let Self {
+            topics,
+            publishers,
+            quick,
+            slow,
+            rate_per_s,
+            ..
+        } = self;
+        format!(
+            "mixed, {topics} topics, {publishers} publishers, {rate_per_s}/s, {quick} quick and {slow} slow subscribers"
+        )
+    }
+
     /// The names of its topics, the busiest first.
     pub fn topics(&self) -> Vec<String> {
         (0..self.topics)

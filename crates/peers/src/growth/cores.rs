@@ -2,7 +2,7 @@
 
 use callboard_load::{
     Failure,
-    callboard::{Callboard, Durability},
+    broker::{Callboard, Durability},
     process::Pinning,
     workload::Workload,
 };

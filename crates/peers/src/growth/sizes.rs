@@ -2,7 +2,7 @@
 
 use callboard_load::{
     Failure,
-    callboard::{Callboard, Durability},
+    broker::{Callboard, Durability},
     workload::Workload,
 };
 

@@ -3,8 +3,8 @@
 //! Each server gets a directory of its own, which goes when it is stopped, and a configuration that is written
 //! here in full, so that nothing of the machine's own configuration takes part. `docs/benchmarks.md` shows them.
 
+pub mod broker;
 pub mod bun;
-pub mod callboard;
 pub mod mosquitto;
 pub mod nats;
 pub mod redis;

@@ -18,7 +18,7 @@ pub enum Replies {
 ///
 /// # Errors
 /// None; the shape is that of all servers.
-pub fn broker(place: Place) -> Result<Launch, Failure> {
+pub fn launch(place: Place) -> Result<Launch, Failure> {
     let data = place.directory.to_string_lossy().into_owned();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data", &data].map(str::to_owned);
     Ok(quiet(place.launch(arguments.to_vec(), Ready::Says)))
