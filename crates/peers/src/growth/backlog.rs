@@ -6,7 +6,7 @@ use super::{
     Bench,
     asker::{Asker, ID, declare, publish},
     broker::{Broker, Data},
-    curve::{Curve, Measure, Metrics, Point},
+    curve::{Curve, Measure, Point},
 };
 
 const START_MS: &str = "ms until a start is ready";
