@@ -42,7 +42,9 @@ impl SessionActor {
             self.too_large();
             return Flow::Done;
         }
-        if let Some(flow) = self.publish_repeated(line, ctx) {
+        if !self.wishes.are_under_way()
+            && let Some(flow) = self.publish_repeated(line, ctx)
+        {
             return flow;
         }
         let frame = match ClientFrame::decode(line) {
