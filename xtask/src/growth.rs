@@ -25,7 +25,9 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<(), Failure> 
         ("json", workspace.target().join("growth/readings.json")),
         ("images", workspace.target().join("growth/images")),
     ] {
-        if !options.has(name) {
+        // What is drawn again is not written again.
+        let is_wanted = name != "json" || !options.has("from");
+        if is_wanted && !options.has(name) {
             std::fs::create_dir_all(path.parent().unwrap_or(&path)).context(path.display())?;
             defaults.extend([PathBuf::from(format!("--{name}")), path]);
         }

@@ -43,7 +43,7 @@ pub(crate) type Point = (u64, Metrics);
 pub(crate) struct Reading {
     pub curve: &'static str,
     pub size: u64,
-    pub metric: &'static str,
+    pub metric: String,
     pub run: usize,
     pub value: f64,
 }
@@ -58,6 +58,18 @@ impl Reading {
             value,
         } = self;
         json!({ "curve": curve, "size": size, "metric": metric, "run": run, "value": value })
+    }
+
+    /// Reads what [`Reading::to_json`] wrote; `None` if it is of none of `curves`, or no reading at all.
+    pub(crate) fn from_json(value: &Value, curves: &[&'static Curve]) -> Option<Self> {
+        let curve = curves.iter().find(|curve| value["curve"] == curve.name)?;
+        Some(Self {
+            curve: curve.name,
+            size: value["size"].as_u64()?,
+            metric: value["metric"].as_str()?.to_owned(),
+            run: usize::try_from(value["run"].as_u64()?).ok()?,
+            value: value["value"].as_f64()?,
+        })
     }
 }
 
@@ -81,7 +93,7 @@ impl Curve {
             metrics.into_iter().map(move |(metric, value)| Reading {
                 curve: self.name,
                 size,
-                metric,
+                metric: metric.to_owned(),
                 run,
                 value,
             })

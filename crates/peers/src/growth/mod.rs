@@ -49,6 +49,9 @@ pub struct GrowthArgs {
     /// The broker's program
     #[arg(long, value_name = "PATH")]
     callboard: PathBuf,
+    /// Measure nothing: print and draw what an earlier run wrote with `--json`
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    from: Option<PathBuf>,
     /// Only these curves; all without it
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
@@ -93,6 +96,10 @@ impl Bench {
 /// A broker does not start or refuses something, or a file can not be written.
 pub fn run(args: &GrowthArgs) -> Result<(), Failure> {
     let curves = chosen(&args.only)?;
+    if let Some(file) = &args.from {
+        let readings = output::read_json(file, &curves)?;
+        return curves.iter().try_for_each(|curve| show(args, curve, &readings));
+    }
     raise_open_files();
     let wanted = if args.no_pin { Pinning::Off } else { Pinning::On };
     let bench = Bench {
@@ -107,19 +114,29 @@ pub fn run(args: &GrowthArgs) -> Result<(), Failure> {
         for run in 0..args.repeat.max(1) {
             readings.extend(curve.measure(&bench, run)?);
         }
-        let mine: Vec<_> = readings
-            .iter()
-            .filter(|reading| reading.curve == curve.name)
-            .collect();
-        println!("{}", output::table(curve, &mine));
-        if let Some(directory) = &args.images {
-            output::write_picture(directory, curve, &mine)?;
-        }
+        show(args, curve, &readings)?;
     }
     if let Some(file) = &args.json {
         output::write_json(file, &readings)?;
     }
     Ok(())
+}
+
+/// Prints the table of a curve, and draws it where pictures are wanted.
+fn show(args: &GrowthArgs, curve: &Curve, readings: &[Reading]) -> Result<(), Failure> {
+    let mine: Vec<_> = readings
+        .iter()
+        .filter(|reading| reading.curve == curve.name)
+        .collect();
+    if mine.is_empty() {
+        // A file of an earlier run may have only some.
+        return Ok(());
+    }
+    println!("{}", output::table(curve, &mine));
+    match &args.images {
+        Some(directory) => output::write_picture(directory, curve, &mine),
+        None => Ok(()),
+    }
 }
 
 fn chosen(only: &[String]) -> Result<Vec<&'static Curve>, Failure> {

@@ -63,7 +63,7 @@ pub(crate) fn table(curve: &Curve, readings: &[&Reading]) -> String {
     let mut cells = vec![headline.as_str()];
     cells.extend(columns.iter().map(String::as_str));
     let mut table = Table::new(&cells);
-    for metric in distinct(readings.iter().map(|reading| reading.metric)) {
+    for metric in distinct(readings.iter().map(|reading| reading.metric.as_str())) {
         let mut row = vec![metric.to_owned()];
         row.extend(
             sizes
@@ -102,6 +102,15 @@ pub(crate) fn write_json(file: &Path, readings: &[Reading]) -> Result<(), Failur
     let all: Vec<Value> = readings.iter().map(Reading::to_json).collect();
     let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(error.to_string()))?;
     write(file, &text)
+}
+
+/// Reads what [`write_json`] wrote; what is of none of `curves` is left out.
+pub(crate) fn read_json(file: &Path, curves: &[&'static Curve]) -> Result<Vec<Reading>, Failure> {
+    let failed = |error: String| Failure::new(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let all: Vec<Value> = serde_json::from_str(&text).map_err(|error| failed(error.to_string()))?;
+    let readings = all.iter().filter_map(|value| Reading::from_json(value, curves));
+    Ok(readings.collect())
 }
 
 /// Draws a curve into `directory`.
@@ -196,7 +205,7 @@ mod tests {
         let reading = |size, metric, run, value| Reading {
             curve: "topics",
             size,
-            metric,
+            metric: str::to_owned(metric),
             run,
             value,
         };
@@ -224,6 +233,19 @@ mod tests {
             "{table}"
         );
         assert!(lines[2].ends_with("8 600"), "{table}");
+    }
+
+    #[test]
+    fn readings_come_back_as_they_were_written() {
+        const CURVES: [&Curve; 1] = [&CURVE];
+        for reading in readings() {
+            assert_eq!(
+                Reading::from_json(&reading.to_json(), &CURVES),
+                Some(reading.clone())
+            );
+            assert_eq!(Reading::from_json(&reading.to_json(), &[]), None);
+        }
+        assert_eq!(Reading::from_json(&Value::Null, &CURVES), None);
     }
 
     #[test]
