@@ -1,3 +1,5 @@
+//! How numbers and words become a picture.
+
 use super::{
     axis::Span,
     text::{escaped, short},
