@@ -8,6 +8,7 @@ mod chance;
 mod crash;
 mod debian;
 mod fuzz;
+mod growth;
 mod licences;
 mod node;
 mod openapi;
@@ -42,6 +43,9 @@ const USAGE: &str = "cargo xtask COMMAND
   tidy                       file sizes, imports between rooms, words that must not appear
   docs                       rustdoc, warnings denied
   bench [ARGUMENTS…]         `callboard bench` in a release build
+  growth [ARGUMENTS…]        what Callboard costs as things get many: subscribers, topics, partitions, patterns,
+                             bindings, bytes; about a quarter of an hour, `--quick` one minute; 11 GB of disk for a
+                             while. `growth --help` says what the arguments are
   peers [ARGUMENTS…]         Callboard beside NATS, Redis, mosquitto and uWebSockets, which it fetches, starts and
                              stops; `peers --help` says what the arguments are
 ";
@@ -89,6 +93,7 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
             bench.extend(options.words().iter().map(String::as_str));
             workspace.cargo(&bench).run()?;
         }
+        "growth" => growth::command(&workspace, options)?,
         "peers" => peers::command(&workspace, options)?,
         "" | "help" | "--help" | "-h" => print!("{USAGE}"),
         unknown => {

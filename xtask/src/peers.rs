@@ -4,7 +4,7 @@
 //! and stops the servers is `crates/peers`; nothing here does. A peer that cannot be had is named before the
 //! first run and again after the last one, and the others are measured without it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     debian,
@@ -53,28 +53,49 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<(), Failure> 
     workspace
         .cargo(&["build", "--release", "--package", "callboard-peers"])
         .run()?;
-    let mut defaults = Vec::new();
+    let measurer = workspace.target().join("release/callboard-peers");
+    let output = |name: &str, file: &str| {
+        let given = options.text(name).map(PathBuf::from);
+        given.unwrap_or_else(|| workspace.target().join("peers").join(file))
+    };
     // Temporary directories are memory on many systems, where a flush costs nothing.
-    for (name, file) in [("data", "peers/data"), ("json", "peers/samples.json")] {
-        if !options.has(name) {
-            let path = workspace.target().join(file);
-            std::fs::create_dir_all(path.parent().unwrap_or(&path)).context(path.display())?;
-            defaults.extend([PathBuf::from(format!("--{name}")), path]);
-        }
-    }
-    // What an interrupted run has left; there may be nothing.
+    let (data, json) = (output("data", "data"), output("json", "samples.json"));
+    let images = workspace.target().join("peers/images");
+    // What an interrupted run has left goes; there may be nothing.
     let _ = std::fs::remove_dir_all(workspace.target().join("peers/data"));
-    let outcome = Program::new(workspace.target().join("release/callboard-peers"))
+    std::fs::create_dir_all(&images).context(images.display())?;
+    let outcome = Program::new(&measurer)
         .args(&["compare"])
         .args(options.words())
-        .args(&defaults)
+        .args(&missing(options, "data", &data))
+        .args(&missing(options, "json", &json))
         .args(&["--callboard"])
         .args(&[&broker])
         .args(&found.arguments)
         .dir(workspace.root())
         .run();
+    if options.has("help") {
+        return outcome;
+    }
+    // Also of what was measured before a run failed.
+    Program::new(&measurer)
+        .args(&["pictures", "--json"])
+        .args(&[&json])
+        .args(&["--images"])
+        .args(&[&images])
+        .dir(workspace.root())
+        .run()?;
     found.warn();
     outcome
+}
+
+/// The option with what it is by default, if it was not given.
+fn missing(options: &Options, name: &str, default: &Path) -> Vec<PathBuf> {
+    if options.has(name) {
+        Vec::new()
+    } else {
+        vec![format!("--{name}").into(), default.to_owned()]
+    }
 }
 
 fn find(workspace: &Workspace) -> Found {

@@ -12,7 +12,7 @@
 //! - [`bare`]: a server with no broker in it. [`process`]: servers as processes. [`http`]: what a run asks them
 //!   beside its load.
 //! - [`ceiling`]: what the load could do if the server cost nothing.
-//! - [`sample`]: what a run came to. [`report`]: tables of it. [`table`]: text in columns.
+//! - [`sample`]: what a run came to. [`report`]: tables of it. [`table`]: text in columns. [`svg`]: pictures.
 
 pub mod bare;
 pub mod block;
@@ -29,6 +29,7 @@ pub mod opening;
 pub mod process;
 pub mod report;
 pub mod sample;
+pub mod svg;
 pub mod table;
 pub mod wire;
 pub mod workload;

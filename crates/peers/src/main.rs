@@ -7,6 +7,7 @@
 //!   [`roster`]: what each has to offer. [`targets`]: what was asked.
 //! - [`servers`]: how each is started and configured.
 //! - [`nats`], [`jetstream`], [`redis`], [`mosquitto`], [`bun`]: what is said to them.
+//! - [`growth`]: Callboard alone, as things get many. [`pictures`]: of what was compared.
 //! - [`messages`], [`resp`], [`mqtt`], [`carry`]: what they say, taken apart.
 
 mod bun;
@@ -14,11 +15,13 @@ mod carry;
 mod catalogue;
 mod compare;
 mod contender;
+mod growth;
 mod jetstream;
 mod messages;
 mod mosquitto;
 mod mqtt;
 mod nats;
+mod pictures;
 mod redis;
 mod resp;
 mod roster;
@@ -40,11 +43,17 @@ struct Arguments {
 enum What {
     /// The same load on each server, turn by turn
     Compare(compare::CompareArgs),
+    /// What Callboard costs as things get many
+    Growth(growth::GrowthArgs),
+    /// Pictures of what `compare` has measured
+    Pictures(pictures::PicturesArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Compare(args) => compare::run(&args),
+        What::Growth(args) => growth::run(&args),
+        What::Pictures(args) => pictures::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
