@@ -1,3 +1,5 @@
+//! Pictures are held to what a reader of them needs: marks where the figures are, and labels that can be told apart.
+
 use super::{
     axis::Span,
     text::{escaped, short},
