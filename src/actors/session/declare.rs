@@ -44,9 +44,15 @@ pub(super) struct Wishes {
 impl Wishes {
     /// Whether a frame that asks for `wish`, or for something else, has to wait. If so, it is handled again.
     pub(super) fn hold(&mut self, wish: Option<Wish>) -> bool {
-        let is_held = self.count > 0 && (wish.is_none() || self.kind != wish || self.count >= TOGETHER_MAX);
+        let is_held =
+            self.are_under_way() && (wish.is_none() || self.kind != wish || self.count >= TOGETHER_MAX);
         self.is_waited_for |= is_held;
         is_held
+    }
+
+    /// Whether some are not answered.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.count > 0
     }
 
     fn begin(&mut self, wish: Wish) {

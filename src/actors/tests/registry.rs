@@ -132,6 +132,22 @@ async fn frames_behind_declarations_find_what_these_make() {
     let published = client.answer(3001).await;
     let routes = published["routes"].as_array().map(Vec::len);
     assert_eq!(routes, Some(TOPICS as usize - 1), "{published}");
+    // What is like the frame before is read by its difference, and waits as well.
+    for (topic, id) in [("t.7", 5000), ("more.1", 5002), ("more.2", 5004)] {
+        client
+            .say(json!({"type": "bind", "id": id, "exchange": "all", "topic": topic, "routing_key": ""}))
+            .await;
+        client
+            .say(
+                json!({"type": "publish", "id": id + 1, "exchange": "all", "routing_key": "k", "payload": 1}),
+            )
+            .await;
+    }
+    for (place, id) in [5001, 5003, 5005].into_iter().enumerate() {
+        let published = client.answer(id).await;
+        let routes = published["routes"].as_array().map(Vec::len);
+        assert_eq!(routes, Some(TOPICS as usize + place), "{published}");
+    }
     let refused: Value = client
         .ask(json!({"type": "bind", "id": 4000, "exchange": "none", "topic": "t.1", "routing_key": ""}))
         .await;
