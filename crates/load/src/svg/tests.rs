@@ -1,4 +1,4 @@
-//! How numbers and words become a picture.
+//! Pictures are held to what a reader of them needs: marks where the figures are, and labels that can be told apart.
 
 use super::{
     axis::Span,
