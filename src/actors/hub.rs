@@ -25,14 +25,14 @@ use bytes::Bytes;
 use callboard_core::patterns::Patterns;
 use callboard_protocol::{
     Offset,
-    server::{self, FollowedTopic, RecordResult, ServerFrame},
+    server::{self, FollowedTopic, RecordResult, ServerFrame, Stored},
 };
 use mailbox::{LookAfterSessions, SendAnswers};
 
 use super::{
     Shared,
     announce::Event,
-    append::{ConnId, Settled, Slot},
+    append::{ConnId, Settled, Settlement, Slot},
     conn::{Conn, IN_FLIGHT_BYTES_MAX, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
@@ -44,6 +44,8 @@ use crate::store::PartitionKey;
 /// Deliveries that may wait in a hub's mailbox; a partition that finds it full lets the hub read instead.
 const MAILBOX_DELIVERIES_MAX: usize = 4096;
 const CLOSE_GOING_AWAY: u16 = 1001;
+/// About how long a `published` is.
+const PUBLISHED_BYTES: usize = 110;
 /// How long a peer may take to answer a Close.
 const CLOSE_TIME_MS: u64 = 2_000;
 /// Records of all sessions of a thread on their way to their partitions.
@@ -281,10 +283,25 @@ impl Hub {
         };
         self.released(&conn, settled.released_bytes);
         conn.waits.release(settled.released);
-        let mut frames = FrameBuffer::new(conn.format, settled.replies.len() * 110);
+        let answered = settled.replies.iter().filter(|reply| !reply.silent).count();
+        let mut frames = FrameBuffer::new(conn.format, answered * PUBLISHED_BYTES);
         let prefix = &settled.part.prefix;
         for (index, reply) in settled.replies.iter().enumerate() {
             let part = &settled.part;
+            if let (Settlement::AllStored { base, durability }, Slot::Alone) =
+                (&settled.settlement, reply.slot)
+            {
+                // What nearly all publishes come to.
+                if let Some(id) = reply.id.as_ref().filter(|_| !reply.silent) {
+                    let stored = Stored {
+                        offset: base.plus(index as u64),
+                        duplicate: false,
+                        durability,
+                    };
+                    frames.frame(|buffer| prefix.published(buffer, id, &stored));
+                }
+                continue;
+            }
             let outcome = settled.settlement.outcome(index, part.id);
             match reply.slot {
                 Slot::Alone => {}

@@ -174,17 +174,40 @@ impl Intake {
         asked: Asked,
         reply: Reply,
     ) -> Result<(), Box<(Refusal, Reply)>> {
+        let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
+        let is_plain = record.due.is_none() && record.notify.is_none() && ttl_ms != Some(0);
+        if !is_plain || asked.until().is_some() {
+            return self.add_rare(placing, (record, ttl_ms), asked, reply);
+        }
+        let expected_bytes = self.expected_bytes_of(placing);
+        let part = match placing.partition(record) {
+            Ok(part) => part,
+            Err(refusal) => return Err(Box::new((refusal, reply))),
+        };
+        let open = self.draft_for(part, (asked, Keep::Stored), (expected_bytes, about_bytes(record)));
+        open.push(record, ttl_ms);
+        open.replies.push(reply);
+        Ok(())
+    }
+
+    /// The way of records that are due later, are not stored, or of which somebody waits for more than to be stored.
+    fn add_rare(
+        &mut self,
+        placing: &mut Placing,
+        (record, ttl_ms): (&NewRecord<'_>, Option<u64>),
+        asked: Asked,
+        reply: Reply,
+    ) -> Result<(), Box<(Refusal, Reply)>> {
         let due = match due_later(record, asked) {
             Ok(due) => due,
             Err(refusal) => return Err(Box::new((refusal, reply))),
         };
-        let ttl_ms = record.ttl_ms.or(placing.config.ttl_ms);
         let keep = match (due, ttl_ms) {
             (Some(_), _) => Keep::Scheduled,
             (None, Some(0)) => Keep::Transient,
             (None, _) => Keep::Stored,
         };
-        let partitions = placing.partitions.len().max(1);
+        let expected_bytes = self.expected_bytes_of(placing);
         let part = match placing.partition(record) {
             Ok(part) => part,
             Err(refusal) => return Err(Box::new((refusal, reply))),
@@ -200,16 +223,14 @@ impl Intake {
             None => None,
             Some(_) => self.waits.clone(),
         };
-        let about_bytes = record.payload.bytes().len() + RECORD_OVERHEAD_BYTES;
-        // What comes is for as many partitions as the topic has, if nothing says more.
-        let expected_bytes = self.expected_bytes / partitions;
-        let open = self.draft_for(part, (asked, keep), (expected_bytes, about_bytes));
-        let bytes = parts(record, ttl_ms).encode(&mut open.draft.records) as u32;
+        let open = self.draft_for(part, (asked, keep), (expected_bytes, about_bytes(record)));
+        let bytes = open.push(record, ttl_ms);
         if let Some(waits) = waits {
-            match waits.hold(bytes as usize) {
+            match waits.hold(bytes) {
                 Ok(held) => open.held.add(held),
                 Err(refusal) => {
-                    let former = open.draft.records.len() - bytes as usize;
+                    open.draft.entries.pop();
+                    let former = open.draft.records.len() - bytes;
                     open.draft.records.truncate(former);
                     self.open
                         .retain(|open| !matches!(open, Open::Draft(open) if open.draft.entries.is_empty()));
@@ -217,13 +238,19 @@ impl Intake {
                 }
             }
         }
-        let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
         open.wanted
             .extend(wanted.map(|wanted| (open.replies.len(), wanted)));
-        open.draft.entries.push(DraftEntry { bytes, message_id });
         open.dues.extend(due);
         open.replies.push(reply);
         Ok(())
+    }
+
+    /// What comes is for as many partitions as the topic has, if nothing says more.
+    fn expected_bytes_of(&self, placing: &Placing) -> usize {
+        match placing.partitions.len() {
+            0 | 1 => self.expected_bytes,
+            partitions => self.expected_bytes / partitions,
+        }
     }
 
     /// The notice that a record asks for.
@@ -304,7 +331,23 @@ impl Intake {
     }
 }
 
+/// About how many bytes a record takes.
+fn about_bytes(record: &NewRecord<'_>) -> usize {
+    record.payload.bytes().len() + RECORD_OVERHEAD_BYTES
+}
+
 impl OpenDraft {
+    /// Encodes a record behind the others, and says how many bytes that was.
+    fn push(&mut self, record: &NewRecord<'_>, ttl_ms: Option<u64>) -> usize {
+        let bytes = parts(record, ttl_ms).encode(&mut self.draft.records);
+        let message_id = record.message_id.as_ref().map(|id| id.as_bytes().into());
+        self.draft.entries.push(DraftEntry {
+            bytes: bytes as u32,
+            message_id,
+        });
+        bytes
+    }
+
     /// Bytes that will be in flight: with what goes along with each record, which is more than a small
     /// record has itself.
     pub fn bytes(&self) -> usize {

@@ -7,54 +7,27 @@
 
 mod declare;
 mod groups;
+mod incoming;
 mod publish;
+mod reading;
 mod requests;
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context as TaskContext, Poll},
-};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
 
 use actix::prelude::*;
-use actix_http::ws::{OpCode, Parser};
-use bytes::{Buf as _, BytesMut};
-use callboard_protocol::{
-    ErrorCode,
-    error::Refusal,
-    limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX},
-    server::{self, ServerFrame},
-};
-use futures_util::Stream;
+use bytes::BytesMut;
+use callboard_protocol::{error::Refusal, server::ServerFrame};
+use reading::{Lines, SocketEvent, SocketEvents};
 use tokio::sync::oneshot;
 
 use super::{
     append::{Append, Origin},
-    conn::{Conn, Phase},
+    conn::Conn,
     directory::PartitionRef,
     hub::Hub,
     intake::{Intake, Open, Placing},
     together::Together,
-    wire::{Format, pong_frame},
 };
-
-/// The socket is read in pieces of this size into a buffer that all sessions of a thread share.
-const READ_BYTES: usize = 64 << 10;
-/// The longest header of a WebSocket frame.
-const HEADER_BYTES_MAX: usize = 14;
-
-const CLOSE_NORMAL: u16 = 1000;
-const CLOSE_PROTOCOL: u16 = 1002;
-const CLOSE_UNSUPPORTED: u16 = 1003;
-const CLOSE_NOT_UTF8: u16 = 1007;
-const CLOSE_TOO_LARGE: u16 = 1009;
-
-thread_local! {
-    static SCRATCH: RefCell<BytesMut> = RefCell::new(BytesMut::new());
-}
 
 /// See the module.
 pub struct SessionActor {
@@ -64,11 +37,13 @@ pub struct SessionActor {
     /// The begin of a WebSocket frame whose rest has not come, or what must wait.
     unread: BytesMut,
     /// Frames of a message that must wait for the one before them.
-    lines: BytesMut,
+    lines: Lines,
     /// A message that comes in fragments.
     fragments: Option<BytesMut>,
     /// The topic that the last publish named; most sessions publish to one.
     placing: Option<Box<Placing>>,
+    /// What its publishes have in common.
+    habit: publish::Habit,
     /// Where the routing keys of its publishes led.
     routing: Option<Box<publish::Routing>>,
     /// Why the topic that a waiting frame needs is not to be had.
@@ -103,15 +78,6 @@ enum Hold {
     Replies,
 }
 
-/// Whose memory bytes that were read lie in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Buffer {
-    /// The thread's scratch buffer.
-    Shared,
-    /// The session's.
-    Own,
-}
-
 /// What a frame means for those behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -141,9 +107,10 @@ impl SessionActor {
             intake,
             // Copied, because it lies in the large buffer of the HTTP stack.
             unread: BytesMut::from(&came[..]),
-            lines: BytesMut::new(),
+            lines: Lines::default(),
             fragments: None,
             placing: None,
+            habit: publish::Habit::default(),
             routing: None,
             denied: None,
             unsent: VecDeque::new(),
@@ -155,158 +122,6 @@ impl SessionActor {
         .start();
     }
 
-    fn came(&mut self, data: BytesMut, ctx: &mut Context<Self>) {
-        if self.conn.phase() != Phase::Open {
-            // Only drained, so that the Close gets through, and no reason to go on for ever.
-            return;
-        }
-        self.conn.is_active.set(true);
-        if self.unread.is_empty() {
-            self.read_frames(data, Buffer::Shared, ctx);
-        } else {
-            let mut all = std::mem::take(&mut self.unread);
-            all.extend_from_slice(&data);
-            self.read_frames(all, Buffer::Own, ctx);
-        }
-    }
-
-    /// Takes WebSocket frames off the front of `data`, and keeps what is left.
-    fn read_frames(&mut self, mut data: BytesMut, buffer: Buffer, ctx: &mut Context<Self>) {
-        // A record takes about three quarters of its frame.
-        self.intake.expect(data.len() / 4 * 3);
-        while !self.conn.paused.get() && self.conn.phase() == Phase::Open && !self.holds_for_replies() {
-            if declared_len(&data).is_some_and(|length| length > MESSAGE_BYTES_MAX as u64) {
-                self.too_large();
-                break;
-            }
-            match Parser::parse(&mut data, true, MESSAGE_BYTES_MAX + HEADER_BYTES_MAX) {
-                Ok(Some((is_final, opcode, payload))) => {
-                    self.ws_frame(is_final, opcode, payload.unwrap_or_default(), ctx);
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    self.conn.close(CLOSE_PROTOCOL, &error.to_string());
-                    break;
-                }
-            }
-        }
-        self.send_drafts(ctx);
-        if !data.is_empty() && self.conn.phase() == Phase::Open {
-            // Copied out of the shared buffer, so that this is free for the next session, and out of
-            // one of its own that has become too large for what is left.
-            let fits = data.capacity() <= 2 * data.len() + READ_BYTES;
-            self.unread = if buffer == Buffer::Own && fits {
-                data
-            } else {
-                BytesMut::from(&data[..])
-            };
-        }
-    }
-
-    /// Whether the client has too many replies to take before more is handled: one message may hold frames
-    /// whose replies are many times its size. Goes on when the socket has taken some.
-    fn holds_for_replies(&mut self) -> bool {
-        if self.conn.phase() == Phase::Open && !self.conn.has_room() {
-            self.hold = Hold::Replies;
-            self.conn.paused.set(true);
-        }
-        self.hold == Hold::Replies
-    }
-
-    fn too_large(&mut self) {
-        let refusal = Refusal::new(
-            ErrorCode::FrameTooLarge,
-            format!("a message has at most {MESSAGE_BYTES_MAX} bytes, and a frame {FRAME_BYTES_MAX}"),
-        );
-        self.conn
-            .reply(|buffer| server::error(buffer, None, &refusal, None));
-        self.conn.close(CLOSE_TOO_LARGE, "frame too large");
-    }
-
-    fn ws_frame(&mut self, is_final: bool, opcode: OpCode, payload: BytesMut, ctx: &mut Context<Self>) {
-        match opcode {
-            OpCode::Ping | OpCode::Pong | OpCode::Close if !is_final => {
-                self.conn
-                    .close(CLOSE_PROTOCOL, "control frames come in one piece");
-            }
-            OpCode::Text if self.fragments.is_some() => {
-                self.conn
-                    .close(CLOSE_PROTOCOL, "a new message began inside a fragmented one");
-            }
-            OpCode::Text if is_final => self.message(payload, ctx),
-            // Copied, because it may lie in the buffer that all sessions share, and stay for long.
-            OpCode::Text => self.fragments = Some(BytesMut::from(&payload[..])),
-            OpCode::Continue => self.fragment(is_final, &payload, ctx),
-            OpCode::Binary => self.conn.close(CLOSE_UNSUPPORTED, "messages are text"),
-            OpCode::Ping => self.conn.push(pong_frame(&payload)),
-            OpCode::Pong => {}
-            OpCode::Close => {
-                self.send_drafts(ctx);
-                self.conn.has_left.set(true);
-                self.conn.close(close_answer(&payload), "");
-            }
-            OpCode::Bad => self.conn.close(CLOSE_PROTOCOL, "unknown opcode"),
-        }
-    }
-
-    fn fragment(&mut self, is_final: bool, payload: &BytesMut, ctx: &mut Context<Self>) {
-        let Some(mut message) = self.fragments.take() else {
-            return self.conn.close(CLOSE_PROTOCOL, "a continuation without a begin");
-        };
-        if message.len() + payload.len() > MESSAGE_BYTES_MAX {
-            return self.too_large();
-        }
-        message.extend_from_slice(payload);
-        if is_final {
-            self.message(message, ctx);
-        } else {
-            self.fragments = Some(message);
-        }
-    }
-
-    fn message(&mut self, message: BytesMut, ctx: &mut Context<Self>) {
-        if std::str::from_utf8(&message).is_err() {
-            return self.conn.close(CLOSE_NOT_UTF8, "messages are UTF-8");
-        }
-        if message.is_empty() && self.conn.format == Format::Json {
-            self.frame("", ctx);
-        }
-        self.handle_lines(message, Buffer::Shared, ctx);
-    }
-
-    /// Handles the frames of a message, and keeps those that must wait.
-    fn handle_lines(&mut self, mut message: BytesMut, buffer: Buffer, ctx: &mut Context<Self>) {
-        let mut start = 0;
-        while start < message.len() {
-            let end = match self.conn.format {
-                Format::Json => message.len(),
-                Format::Ndjson => {
-                    memchr::memchr(b'\n', &message[start..]).map_or(message.len(), |length| start + length)
-                }
-            };
-            // Line by line, so that frames that wait often do not have what follows looked at as often.
-            let line = std::str::from_utf8(&message[start..end]).expect("checked when the message came");
-            let next = (end + 1).min(message.len());
-            if !line.trim_ascii().is_empty() || self.conn.format == Format::Json {
-                let flow = if self.holds_for_replies() {
-                    Flow::Again
-                } else {
-                    self.frame(line, ctx)
-                };
-                if flow != Flow::Done {
-                    self.conn.paused.set(true);
-                    message.advance(if flow == Flow::Again { start } else { next });
-                    self.lines = match buffer {
-                        Buffer::Shared => BytesMut::from(&message[..]),
-                        Buffer::Own => message,
-                    };
-                    return;
-                }
-            }
-            start = next;
-        }
-    }
-
     /// Goes on after a wait, with the frames that waited and then with what came meanwhile.
     fn resume(&mut self, ctx: &mut Context<Self>) {
         if !self.unsent.is_empty() {
@@ -314,13 +129,9 @@ impl SessionActor {
             return self.send_next(ctx);
         }
         self.conn.paused.set(false);
-        let lines = std::mem::take(&mut self.lines);
-        if !lines.is_empty() {
-            self.handle_lines(lines, Buffer::Own, ctx);
-        }
+        self.read_lines(ctx);
         if !self.conn.paused.get() {
-            let unread = std::mem::take(&mut self.unread);
-            self.read_frames(unread, Buffer::Own, ctx);
+            self.read_on(ctx);
         } else {
             self.send_drafts(ctx);
         }
@@ -388,43 +199,6 @@ impl SessionActor {
     }
 }
 
-/// The code that answers a client's Close.
-///
-/// Source: RFC 6455, sections 5.5.1 and 7.4.
-fn close_answer(payload: &[u8]) -> u16 {
-    let Some((code, reason)) = payload.split_first_chunk() else {
-        return if payload.is_empty() {
-            CLOSE_NORMAL
-        } else {
-            CLOSE_PROTOCOL
-        };
-    };
-    match u16::from_be_bytes(*code) {
-        code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => {
-            if std::str::from_utf8(reason).is_ok() {
-                code
-            } else {
-                CLOSE_NOT_UTF8
-            }
-        }
-        // Nobody's, or one that says that there was none and is never sent.
-        _ => CLOSE_PROTOCOL,
-    }
-}
-
-/// The length that a WebSocket frame says it has, if enough of its header has come.
-fn declared_len(data: &[u8]) -> Option<u64> {
-    match data.get(1)? & 0x7f {
-        126 => data
-            .get(2..4)?
-            .try_into()
-            .ok()
-            .map(|bytes| u64::from(u16::from_be_bytes(bytes))),
-        127 => data.get(2..10)?.try_into().ok().map(u64::from_be_bytes),
-        short => Some(u64::from(short)),
-    }
-}
-
 impl Actor for SessionActor {
     type Context = Context<Self>;
 
@@ -433,8 +207,7 @@ impl Actor for SessionActor {
             hub: self.hub.clone(),
             conn: self.conn.clone(),
         });
-        let came = std::mem::take(&mut self.unread);
-        self.read_frames(came, Buffer::Own, ctx);
+        self.read_on(ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -450,53 +223,10 @@ impl Drop for SessionActor {
     }
 }
 
-/// What the socket can do.
-enum SocketEvent {
-    /// These bytes came.
-    Came(BytesMut),
-    /// It takes more of what waits.
-    Writable,
-}
-
-/// The events of one socket, as long as it lives.
-struct SocketEvents {
-    hub: Rc<Hub>,
-    conn: Rc<Conn>,
-}
-
-impl Stream for SocketEvents {
-    type Item = SocketEvent;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<SocketEvent>> {
-        let conn = &self.conn;
-        conn.park(cx);
-        if conn.phase() == Phase::Dead {
-            return Poll::Ready(None);
-        }
-        if conn.poll_writable(cx).is_ready() {
-            return Poll::Ready(Some(SocketEvent::Writable));
-        }
-        if !self.hub.may_read(conn) {
-            return Poll::Pending;
-        }
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.reserve(READ_BYTES);
-            match conn.poll_read(cx, scratch) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(count)) if count > 0 => Poll::Ready(Some(SocketEvent::Came(scratch.split()))),
-                Poll::Ready(_) => {
-                    conn.die();
-                    Poll::Ready(None)
-                }
-            }
-        })
-    }
-}
-
 impl StreamHandler<SocketEvent> for SessionActor {
     fn handle(&mut self, event: SocketEvent, ctx: &mut Self::Context) {
         match event {
-            SocketEvent::Came(data) => self.came(data, ctx),
+            SocketEvent::Came(came) => self.came(came, ctx),
             SocketEvent::Writable => {
                 self.conn.flush();
                 if self.hold == Hold::Replies && self.conn.has_room() {

@@ -20,6 +20,7 @@
 //! - [`exchange`]: exchanges and their bindings: which topics a routing key reaches.
 //! - [`patterns`]: which of many subscribers' patterns a topic's name matches.
 
+mod checksum;
 mod dedup;
 pub mod exchange;
 pub mod group;

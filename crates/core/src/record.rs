@@ -17,6 +17,8 @@
 use bytes::Bytes;
 use callboard_protocol::{Offset, Timestamp};
 
+use crate::checksum;
+
 /// Bytes before the body of an encoded record: its length and its checksum.
 pub const RECORD_HEADER_BYTES: usize = 8;
 
@@ -61,6 +63,7 @@ impl<'a> RecordParts<'a> {
     /// The lengths must be within the protocol's limits, which the caller has checked.
     pub fn encode(&self, buffer: &mut Vec<u8>) -> usize {
         let start = buffer.len();
+        buffer.reserve(self.encoded_bytes());
         buffer.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         buffer.push(
@@ -88,7 +91,7 @@ impl<'a> RecordParts<'a> {
         buffer.extend_from_slice(self.payload);
         let length = (buffer.len() - start - RECORD_HEADER_BYTES) as u32;
         buffer[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        let crc = checksum(length, &buffer[start + RECORD_HEADER_BYTES..]);
+        let crc = checksum::of_record(length, &buffer[start + RECORD_HEADER_BYTES..]);
         buffer[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
         buffer.len() - start
     }
@@ -161,7 +164,7 @@ pub fn verify(bytes: &[u8]) -> Result<usize, RecordError> {
     let size = encoded_len(bytes)?;
     let stored = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
     let length = (size - RECORD_HEADER_BYTES) as u32;
-    if checksum(length, &bytes[RECORD_HEADER_BYTES..size]) != stored {
+    if checksum::of_record(length, &bytes[RECORD_HEADER_BYTES..size]) != stored {
         return Err(RecordError::Corrupt);
     }
     RecordParts::decode(bytes).map(|(_, size)| size)
@@ -181,10 +184,6 @@ pub fn encoded_len(bytes: &[u8]) -> Result<usize, RecordError> {
         Some(size) if size <= bytes.len() => Ok(size),
         _ => Err(RecordError::Truncated),
     }
-}
-
-fn checksum(length: u32, body: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&length.to_le_bytes()), body)
 }
 
 struct Cursor<'a>(&'a [u8]);

@@ -55,6 +55,14 @@ impl<'a> Scanner<'a> {
     /// The next byte that is not white space, without passing it.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
+        match self.text.as_bytes().get(self.position) {
+            // What most programs write between tokens: nothing.
+            Some(&byte) if byte > b' ' => Some(byte),
+            _ => self.peek_behind_space(),
+        }
+    }
+
+    fn peek_behind_space(&mut self) -> Option<u8> {
         let bytes = self.text.as_bytes();
         while let Some(&byte) = bytes.get(self.position) {
             match byte {
@@ -234,23 +242,32 @@ impl<'a> Scanner<'a> {
     ///
     /// # Errors
     /// [`JsonError::Type`] when there is no string, [`JsonError::Syntax`] inside one.
+    #[inline]
     pub fn string(&mut self) -> Result<&'a str, JsonError> {
         let bytes = self.text.as_bytes();
         let start = self.position;
         if bytes.get(start) != Some(&b'"') {
             return Err(JsonError::Type(start, "a string"));
         }
-        let mut at = start + 1;
+        let end = plain_run_end(bytes, start + 1);
+        if bytes.get(end) == Some(&b'"') {
+            self.position = end + 1;
+        } else {
+            self.position = self.escaped_string_end(end)?;
+        }
+        Ok(&self.text[start..self.position])
+    }
+
+    /// Where a string ends whose plain begin ends at `at`, with something else than its last quote.
+    fn escaped_string_end(&self, mut at: usize) -> Result<usize, JsonError> {
+        let bytes = self.text.as_bytes();
         loop {
-            at = plain_run_end(bytes, at);
             match bytes.get(at) {
-                Some(b'"') => {
-                    self.position = at + 1;
-                    return Ok(&self.text[start..self.position]);
-                }
+                Some(b'"') => return Ok(at + 1),
                 Some(b'\\') => at = escape_end(bytes, at).ok_or(JsonError::Syntax(at))?,
                 _ => return Err(JsonError::Syntax(at)),
             }
+            at = plain_run_end(bytes, at);
         }
     }
 
@@ -352,57 +369,64 @@ impl Nesting {
     }
 }
 
+/// Bytes that are looked at together.
+const BLOCK_BYTES: usize = 16;
+
 /// The first byte from `at` on that ends a run of plain string bytes: a quote, a backslash, a control
 /// byte, or the end.
-///
-/// Names and short values end within the first word; behind it, blocks in a form that compiles to vector
-/// instructions carry long payloads.
 #[inline]
 fn plain_run_end(bytes: &[u8], mut at: usize) -> usize {
-    const BLOCK_BYTES: usize = 32;
-    if let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        if let Some(place) = stop_in_word(*word) {
-            return at + place;
-        }
-        at += 8;
-    }
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK_BYTES>()) {
-        let stops = block.iter().fold(0, |stops, &byte| {
-            stops | u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20)
-        });
+    // Names and short values end within the first block.
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let stops = stops_in(block);
         if stops != 0 {
-            break;
+            return at + stops.trailing_zeros() as usize;
         }
         at += BLOCK_BYTES;
     }
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        if let Some(place) = stop_in_word(*word) {
-            return at + place;
+    // What is left is the end of the last block, unless the whole text is shorter than one.
+    match bytes.last_chunk() {
+        Some(block) => {
+            let left = bytes.len().saturating_sub(at);
+            let stops = stops_in(block) >> (BLOCK_BYTES - left);
+            at + left.min(stops.trailing_zeros() as usize)
         }
-        at += 8;
-    }
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            break;
+        None => {
+            let is_stop = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
+            let rest = bytes.get(at..).unwrap_or_default();
+            rest.iter()
+                .position(is_stop)
+                .map_or(bytes.len(), |place| at + place)
         }
-        at += 1;
     }
-    at
 }
 
-/// The place of the first quote, backslash or control byte among eight bytes.
+/// One bit for each quote, backslash or control byte.
+#[cfg(target_arch = "x86_64")]
 #[inline]
-fn stop_in_word(word: [u8; 8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let word = u64::from_le_bytes(word);
-    // A byte below `limit` borrows into its high bit. A borrow can reach the byte above as well, but only
-    // above a true hit, and the first one is taken.
-    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGHS;
-    let quotes = below(word ^ (ONES * u64::from(b'"')), 1);
-    let slashes = below(word ^ (ONES * u64::from(b'\\')), 1);
-    let stops = quotes | slashes | below(word, 0x20);
-    (stops != 0).then(|| (stops.trailing_zeros() / 8) as usize)
+fn stops_in(block: &[u8; BLOCK_BYTES]) -> u32 {
+    use std::arch::x86_64::{
+        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
+        _mm_set1_epi8,
+    };
+    // SAFETY: sixteen bytes are read where sixteen are borrowed, from any address, and every processor of
+    // this kind has these instructions.
+    unsafe {
+        let block = _mm_loadu_si128(block.as_ptr().cast::<__m128i>());
+        let quotes = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'"'.cast_signed()));
+        let slashes = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\'.cast_signed()));
+        let controls = _mm_cmpeq_epi8(_mm_min_epu8(block, _mm_set1_epi8(0x1f)), block);
+        let stops = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+        _mm_movemask_epi8(stops).cast_unsigned()
+    }
+}
+
+/// One bit for each quote, backslash or control byte.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn stops_in(block: &[u8; BLOCK_BYTES]) -> u32 {
+    let bit = |(place, &byte): (usize, &u8)| u32::from(matches!(byte, b'"' | b'\\' | ..0x20)) << place;
+    block.iter().enumerate().map(bit).sum()
 }
 
 /// The place after the escape that begins at `at`; `None` if it is not one.

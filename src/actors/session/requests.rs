@@ -42,6 +42,9 @@ impl SessionActor {
             self.too_large();
             return Flow::Done;
         }
+        if let Some(flow) = self.publish_repeated(line, ctx) {
+            return flow;
+        }
         let frame = match ClientFrame::decode(line) {
             Ok(frame) => frame,
             Err(BadFrame { id, refusal }) => return self.refuse(id.as_ref(), &refusal),
@@ -56,7 +59,10 @@ impl SessionActor {
             return Flow::Again;
         }
         let flow = match request {
-            Request::Publish(publish) => self.publish(id, publish, ctx),
+            Request::Publish(publish) => {
+                self.habit.learn(line);
+                self.publish(id, publish, ctx)
+            }
             Request::Settle(settle) => self.settle(id, settle),
             other => {
                 // What was published before it must be on its way before it is looked at.
@@ -84,6 +90,11 @@ impl SessionActor {
                 }
             }
         };
+        self.count(flow)
+    }
+
+    /// Counts a frame that was handled.
+    pub(super) fn count(&self, flow: Flow) -> Flow {
         if flow != Flow::Again {
             self.conn.received.set(self.conn.received.get() + 1);
         }

@@ -6,6 +6,7 @@
 //! exists or an offset is in range is not known here.
 //!
 //! - [`publish`]: records and how they are read.
+//! - [`repeated`]: a publish that is like the one before.
 //! - [`rare`]: what few records ask for: delivery later, a notice.
 //! - [`exchange`]: `declare` of an exchange, `bind` and `unbind`.
 //! - [`settle`]: `ack`, `nack` and `extend`.
@@ -17,6 +18,7 @@ pub mod exchange;
 pub mod group;
 pub mod publish;
 pub mod rare;
+pub mod repeated;
 pub mod settle;
 
 use std::borrow::Cow;
@@ -26,6 +28,7 @@ pub use exchange::{Bind, BindTo, DeclareExchange, exchange_kind, exchange_name};
 pub use group::{Commit, GroupSubscribe, OrderingText, Release, decode_seek};
 pub use publish::{Ack, NewRecord, Payload, Posted, Publish, Records, To, decode_messages};
 pub use rare::{Due, Notify};
+pub use repeated::Repeated;
 pub use settle::{Deliveries, Settle, SettleAction};
 
 use publish::{Messages, RecordFields};
@@ -92,6 +95,9 @@ impl<'a> ClientFrame<'a> {
     /// # Errors
     /// [`BadFrame`] with `bad_frame`, `unknown_type`, `invalid_argument` or the code that fits.
     pub fn decode(text: &'a str) -> Result<Self, BadFrame> {
+        if let Some(request) = settle::plain_ack(text) {
+            return Ok(Self { id: None, request });
+        }
         let mut scanner = Scanner::new(text);
         let mut fields = Fields::default();
         let scanned = fields.scan(&mut scanner);

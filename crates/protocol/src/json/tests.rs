@@ -137,6 +137,38 @@ fn json_like() -> impl Strategy<Value = String> {
     proptest::collection::vec(token, 0..14).prop_map(|tokens| tokens.concat())
 }
 
+/// A run is looked through in blocks, and the last one overlaps the one before: each place and length must do.
+#[test]
+fn plain_run_ends_at_the_first_stop_wherever_it_stands() {
+    for length in 0..70 {
+        for start in 0..=length {
+            for stop in start..=length {
+                for byte in [b'"', b'\\', 0, 0x1f, b'\n'] {
+                    let mut bytes = vec![0xc3; length];
+                    if let Some(place) = bytes.get_mut(stop) {
+                        *place = byte;
+                    }
+                    if start > 0 {
+                        // What lies before the start stops nothing.
+                        bytes[start - 1] = b'"';
+                    }
+                    assert_eq!(plain_run_end(&bytes, start), stop, "{length} from {start}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_other_byte_ends_a_plain_run() {
+    for byte in 0..=u8::MAX {
+        let bytes = [byte; 21];
+        let is_stop = byte == b'"' || byte == b'\\' || byte < 0x20;
+        assert_eq!(plain_run_end(&bytes, 0) == 0, is_stop, "{byte:#x}");
+        assert_eq!(plain_run_end(&bytes[..9], 0) == 0, is_stop, "{byte:#x}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 

@@ -19,6 +19,46 @@ fn acked(deliveries: Deliveries, result: Option<&str>) -> Settle<'_> {
     }
 }
 
+/// The ack that is compared, and not scanned, comes to the same as with a space in it, which is scanned.
+#[test]
+fn plain_ack_is_read_as_any_other() {
+    for delivery in [
+        "0",
+        "7",
+        "991",
+        "9007199254740991",
+        "9007199254740992",
+        "99999999999999999",
+        "007",
+        "00",
+        "-1",
+        "1.0",
+        "1e3",
+        "",
+        " 5",
+        "5 ",
+        "5,6",
+        "[5]",
+        "\"5\"",
+        "null",
+        "5]}",
+        "5],\"result\":[1",
+        "5]}{",
+    ] {
+        let plain = format!(r#"{{"type":"ack","deliveries":[{delivery}]}}"#);
+        let spaced = format!(r#"{{ "type":"ack","deliveries":[{delivery}]}}"#);
+        let read = |text: &str| match ClientFrame::decode(text) {
+            Ok(ClientFrame {
+                id,
+                request: Request::Settle(settle),
+            }) => Ok((id, format!("{settle:?}"))),
+            Ok(other) => panic!("{other:?}"),
+            Err(bad) => Err(bad.refusal.code),
+        };
+        assert_eq!(read(&plain), read(&spaced), "{delivery}");
+    }
+}
+
 #[test]
 fn subscribe_says_how_it_joins_its_group() {
     let plain = GroupSubscribe {
