@@ -42,6 +42,11 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Whether a frame that asks for `wish`, or for something else, has to wait. If so, it is handled again.
     pub(super) fn hold(&mut self, wish: Option<Wish>) -> bool {
         let is_held = self.count > 0 && (wish.is_none() || self.kind != wish || self.count >= TOGETHER_MAX);
