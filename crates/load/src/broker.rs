@@ -19,6 +19,7 @@ use super::{
     wire::{Opcode, push_server_message},
 };
 use duty::{Doer, GROUP};
+use reader::Counts;
 
 /// What a record's ack stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,6 +85,13 @@ impl Subprotocol {
         match self {
             Self::Json => "callboard.v1.json",
             Self::Ndjson => "callboard.v1.ndjson",
+        }
+    }
+
+    fn counts(self) -> Counts {
+        match self {
+            Self::Json => Counts::Messages,
+            Self::Ndjson => Counts::Lines,
         }
     }
 }
@@ -196,17 +204,17 @@ impl Dialect for Callboard {
     }
 
     fn open(&self, opening: &mut Opening, role: Role<'_>) -> Result<Reader, Failure> {
-        match role {
+        let reader = match role {
             Role::Publisher { .. } => {
                 self.greet(opening)?;
-                Ok(Reader::publisher(opening.frames()))
+                Reader::publisher(opening.frames())
             }
             Role::Subscriber { index, topic } => {
                 self.follow(opening, topic, Start::Latest)?;
-                Ok(match index {
+                match index {
                     0 => Reader::first_subscriber(opening.frames()),
                     _ => Reader::subscriber(opening.frames()),
-                })
+                }
             }
             Role::Worker { plan, .. } => {
                 let (mode, credit) = (plan.duty.mode(), plan.credit);
@@ -215,9 +223,10 @@ impl Dialect for Callboard {
                 );
                 self.subscribe(opening, &frame)?;
                 let doer = Doer::new(plan.duty);
-                Ok(Reader::worker(opening.frames(), doer, self.subprotocol))
+                Reader::worker(opening.frames(), doer, self.subprotocol)
             }
-        }
+        };
+        Ok(reader.counting(self.subprotocol.counts()))
     }
 
     fn offline(&self, payloads: &[Vec<u8>]) -> (Reader, Vec<u8>) {
@@ -244,7 +253,8 @@ impl Dialect for Callboard {
                 push_server_message(&mut sent, Opcode::Text, &lines);
             }
         }
-        (Reader::subscriber(Default::default()), sent)
+        let reader = Reader::subscriber(Default::default());
+        (reader.counting(self.subprotocol.counts()), sent)
     }
 
     fn block(&self, _: usize, records: &[Record<'_>]) -> Block {
@@ -288,7 +298,8 @@ impl Dialect for Bare {
     }
 
     fn open(&self, opening: &mut Opening, role: Role<'_>) -> Result<Reader, Failure> {
-        self.0.open(opening, role)
+        // Whatever was asked for, it sends all records of a chunk as lines of one message.
+        Ok(self.0.open(opening, role)?.counting(Counts::Lines))
     }
 
     fn offline(&self, payloads: &[Vec<u8>]) -> (Reader, Vec<u8>) {

@@ -227,6 +227,11 @@ impl LineCounter {
     pub fn end(&mut self) {
         self.lines += u64::from(std::mem::take(&mut self.is_open));
     }
+
+    /// Counts a message that is one line, whose text was not given.
+    pub fn message(&mut self) {
+        self.lines += 1;
+    }
 }
 
 /// Puts lines together that are cut by the stream, and hands each out whole.
@@ -252,6 +257,11 @@ impl LineSplitter {
             }
         }
         self.carry.extend_from_slice(&text[rest]);
+    }
+
+    /// Takes text in which no line ends.
+    pub fn part(&mut self, text: &[u8]) {
+        self.carry.extend_from_slice(text);
     }
 
     pub fn end(&mut self, mut line: impl FnMut(&[u8])) {

@@ -18,9 +18,19 @@ pub struct Reader {
     frames: FrameReader,
     counter: LineCounter,
     lines: LineSplitter,
+    counts: Counts,
     /// Where the payload of a `message` was found last; those of a run are mostly alike.
     payload_at: usize,
     role: Role,
+}
+
+/// What is one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// A line.
+    Lines,
+    /// A message: nothing has to be searched for line ends.
+    Messages,
 }
 
 enum Role {
@@ -53,18 +63,31 @@ impl Reader {
             frames,
             counter: LineCounter::default(),
             lines: LineSplitter::default(),
+            counts: Counts::Lines,
             payload_at: 0,
             role,
         }
     }
 
+    /// The same, where frames are told apart otherwise than by lines.
+    pub fn counting(self, counts: Counts) -> Self {
+        Self { counts, ..self }
+    }
+
     fn count(&mut self, chunk: &mut [u8]) {
         let counter = &mut self.counter;
-        self.frames.feed(chunk, |piece| match piece {
-            Piece::Text(text) => counter.text(text),
-            Piece::End => counter.end(),
-            Piece::Close => {}
-        });
+        match self.counts {
+            Counts::Lines => self.frames.feed(chunk, |piece| match piece {
+                Piece::Text(text) => counter.text(text),
+                Piece::End => counter.end(),
+                Piece::Close => {}
+            }),
+            Counts::Messages => self.frames.feed(chunk, |piece| {
+                if piece == Piece::End {
+                    counter.message();
+                }
+            }),
+        }
     }
 
     /// Hands out each line, and fails if one of them is an error.
@@ -73,6 +96,7 @@ impl Reader {
             frames,
             counter,
             lines,
+            counts,
             role,
             ..
         } = self;
@@ -83,17 +107,27 @@ impl Reader {
             }
             look(role, line);
         };
-        frames.feed(chunk, |piece| match piece {
-            Piece::Text(text) => {
-                counter.text(text);
-                lines.text(text, &mut line);
-            }
-            Piece::End => {
-                counter.end();
-                lines.end(&mut line);
-            }
-            Piece::Close => {}
-        });
+        match counts {
+            Counts::Lines => frames.feed(chunk, |piece| match piece {
+                Piece::Text(text) => {
+                    counter.text(text);
+                    lines.text(text, &mut line);
+                }
+                Piece::End => {
+                    counter.end();
+                    lines.end(&mut line);
+                }
+                Piece::Close => {}
+            }),
+            Counts::Messages => frames.feed(chunk, |piece| match piece {
+                Piece::Text(text) => lines.part(text),
+                Piece::End => {
+                    counter.message();
+                    lines.end(&mut line);
+                }
+                Piece::Close => {}
+            }),
+        }
         match error {
             Some(error) => Err(Failure::new(format!("the server refused: {error}"))),
             None => Ok(()),

@@ -9,13 +9,15 @@ use super::{
 };
 
 const PANEL_WIDTH: f64 = 380.0;
-const PANEL_HEIGHT: f64 = 270.0;
+const PANEL_HEIGHT: f64 = 282.0;
 const TITLE_HEIGHT: f64 = 36.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 18.0;
-const TOP: f64 = 44.0;
+const TOP: f64 = 56.0;
 const BOTTOM: f64 = 44.0;
 const COLUMNS_MAX: usize = 2;
+/// About.
+const LETTER_WIDTH: f64 = 6.3;
 
 /// One axis.
 #[derive(Clone, Debug)]
@@ -142,18 +144,16 @@ impl LineChart {
         if self.series.len() < 2 {
             return;
         }
+        // Above the lines, because it would hide some of them anywhere else.
+        let mut x = LEFT;
         for (place, series) in self.series.iter().enumerate() {
-            let y = TOP + 12.0 + place as f64 * 16.0;
-            let colour = place % SERIES_MAX;
-            marker(svg, colour, (LEFT + 14.0, y - 4.0));
+            let (name, y) = (escaped(&series.name), TOP - 14.0);
+            marker(svg, place % SERIES_MAX, (x + 4.0, y - 4.0));
             write_to(
                 svg,
-                format_args!(
-                    r#"<text x="{:.1}" y="{y:.1}">{}</text>"#,
-                    LEFT + 24.0,
-                    escaped(&series.name)
-                ),
+                format_args!(r#"<text x="{:.1}" y="{y:.1}">{name}</text>"#, x + 12.0),
             );
+            x += 28.0 + LETTER_WIDTH * series.name.chars().count() as f64;
         }
     }
 }

@@ -18,6 +18,19 @@ const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
+/// Memory of fewer things than this can not be told from chance.
+const MEMORY_MIN: u64 = 100;
+
+/// Bytes for each of `count` from one look at memory to the next; none where they would say nothing.
+pub(crate) fn bytes_each(
+    metric: &'static str,
+    before: f64,
+    after: f64,
+    count: u64,
+) -> Option<(&'static str, f64)> {
+    (count >= MEMORY_MIN).then(|| (metric, (after - before) / count as f64))
+}
+
 /// A directory of data, removed in the end.
 pub(crate) struct Data(PathBuf);
 
@@ -79,7 +92,7 @@ impl Broker {
         let server = Server::start(Launch {
             program: bench.callboard.clone(),
             arguments,
-            environment: Vec::new(),
+            environment: vec![("RUST_LOG".to_owned(), "error".to_owned())],
             directory: None,
             pinning,
             ready: Ready::Says,

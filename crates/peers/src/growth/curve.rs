@@ -29,11 +29,14 @@ pub(crate) enum Measure {
     /// Each on a fresh broker.
     Each(fn(&Bench, u64) -> Result<Metrics, Failure>),
     /// One after another on the same data.
-    Growing(fn(&Bench, &[u64]) -> Result<Vec<(u64, Metrics)>, Failure>),
+    Growing(fn(&Bench, &[u64]) -> Result<Vec<Point>, Failure>),
 }
 
 /// Figures with what they are, unit included, in the order of the table.
 pub(crate) type Metrics = Vec<(&'static str, f64)>;
+
+/// A size, and what was read there.
+pub(crate) type Point = (u64, Metrics);
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use callboard_load::Failure;
 use super::{
     Bench,
     asker::{Asker, ID, declare, publish},
-    broker::{Broker, Data},
+    broker::{Broker, Data, bytes_each},
     curve::{Curve, Measure, Metrics},
 };
 
@@ -23,7 +23,7 @@ const PUBLISHES: u64 = 40_000;
 const IN_FLIGHT: usize = 256;
 const PAYLOAD_BYTES: usize = 128;
 /// Sessions that follow the topic with many partitions.
-const FOLLOWERS: u64 = 20;
+const FOLLOWERS: u64 = 100;
 
 pub(crate) const TOPICS: Curve = Curve {
     name: "topics",
@@ -66,7 +66,7 @@ fn topics(bench: &Bench, count: u64) -> Result<Metrics, Failure> {
         )?;
         metrics.push((CREATE_MS, mark.ms_each(count)));
         metrics.push((CREATE_US, broker.cpu_us_each(mark, count)));
-        metrics.push((BYTES, (broker.settled_bytes() - before) / count as f64));
+        metrics.extend(bytes_each(BYTES, before, broker.settled_bytes(), count));
         let publishes = |amount: u64| (0..amount).map(|place| publish(&name(place % count), PAYLOAD_BYTES));
         // Every topic has had a record before it counts.
         asker.ask_all(IN_FLIGHT, publishes(count.max(bench.work(PUBLISHES) / 4)))?;
@@ -102,7 +102,7 @@ fn partitions(bench: &Bench, count: u64) -> Result<Metrics, Failure> {
         let (before, mark) = (broker.settled_bytes(), broker.mark());
         asker.ask(declare("many", count, "fsync"))?;
         metrics.push((CREATE_US, broker.cpu_us_each(mark, count)));
-        metrics.push((BYTES, (broker.settled_bytes() - before) / count as f64));
+        metrics.extend(bytes_each(BYTES, before, broker.settled_bytes(), count));
         let publishes = |amount: u64| (0..amount).map(|_| publish("many", PAYLOAD_BYTES));
         asker.ask_all(IN_FLIGHT, publishes(count.max(bench.work(PUBLISHES) / 4)))?;
         let (mark, amount) = (broker.mark(), bench.work(PUBLISHES));
@@ -117,7 +117,12 @@ fn partitions(bench: &Bench, count: u64) -> Result<Metrics, Failure> {
             follower.ask(format!(r#"{{"type":"subscribe",{ID},"topic":"many"}}"#))?;
         }
         metrics.push((FOLLOW_US, broker.cpu_us_each(mark, FOLLOWERS)));
-        metrics.push((FOLLOW_BYTES, (broker.settled_bytes() - before) / FOLLOWERS as f64));
+        metrics.extend(bytes_each(
+            FOLLOW_BYTES,
+            before,
+            broker.settled_bytes(),
+            FOLLOWERS,
+        ));
     }
     metrics.extend(started(bench, &data)?);
     Ok(metrics)

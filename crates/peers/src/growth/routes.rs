@@ -5,7 +5,7 @@ use callboard_load::Failure;
 use super::{
     Bench,
     asker::{Asker, ID, declare, publish},
-    broker::{Broker, Data},
+    broker::{Broker, Data, bytes_each},
     curve::{Curve, Measure, Metrics},
 };
 
@@ -73,7 +73,7 @@ fn patterns(bench: &Bench, count: u64) -> Result<Metrics, Failure> {
         session.ask_all(IN_FLIGHT, numbers.map(subscribe))?;
     }
     let mut metrics = vec![(FOLLOW_US, broker.cpu_us_each(mark, count))];
-    metrics.push((BYTES, (broker.settled_bytes() - before) / count as f64));
+    metrics.extend(bytes_each(BYTES, before, broker.settled_bytes(), count));
     let publishes = |amount: u64| (0..amount).map(|_| publish("plain", PAYLOAD_BYTES));
     asker.ask_all(IN_FLIGHT, publishes(bench.work(PUBLISHES) / 4))?;
     let (mark, amount) = (broker.mark(), bench.work(PUBLISHES));
@@ -106,7 +106,7 @@ fn bindings(bench: &Bench, count: u64) -> Result<Metrics, Failure> {
         asker.ask_all(IN_FLIGHT, (0..count).map(bind))?;
         metrics.push((BIND_MS, mark.ms_each(count)));
         metrics.push((BIND_US, broker.cpu_us_each(mark, count)));
-        metrics.push((BYTES, (broker.settled_bytes() - before) / count as f64));
+        metrics.extend(bytes_each(BYTES, before, broker.settled_bytes(), count));
         let payload = "x".repeat(PAYLOAD_BYTES - 2);
         // Each goes another way than the one before, so that none is remembered.
         let publishes = |amount: u64| {

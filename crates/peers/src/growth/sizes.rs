@@ -17,10 +17,12 @@ const MEMORY_MB: &str = "MB a CPU second, memory";
 const FSYNC_MB: &str = "MB a CPU second, flushed";
 const MEMORY_RECORDS: &str = "records a CPU second, memory";
 const FSYNC_RECORDS: &str = "records a CPU second, flushed";
-/// So much of each publisher is under way at most, and so many records.
-const IN_FLIGHT_BYTES: u64 = 4 << 20;
+/// All that a publisher has under way may go out as one message, which has at most 1 MiB; and so many records.
+const IN_FLIGHT_BYTES: u64 = 1 << 20;
 const IN_FLIGHT_MAX: u64 = 256;
-const PUBLISHERS: usize = 2;
+/// What a frame holds besides its payload, generously.
+const FRAME_BYTES: u64 = 512;
+const PUBLISHERS: usize = 4;
 /// What is left of the largest frame for its payload.
 const LARGEST: u64 = (1 << 20) - 1024;
 
@@ -45,7 +47,7 @@ fn measure(bench: &Bench, payload_bytes: u64) -> Result<Metrics, Failure> {
     ] {
         let data = Data::new(bench);
         let broker = Broker::start(bench, &data)?;
-        let in_flight = (IN_FLIGHT_BYTES / payload_bytes).clamp(2, IN_FLIGHT_MAX);
+        let in_flight = (IN_FLIGHT_BYTES / (payload_bytes + FRAME_BYTES)).clamp(1, IN_FLIGHT_MAX);
         let workload = Workload::Ingest {
             publishers: PUBLISHERS,
             subscribers: 1,
