@@ -6,7 +6,7 @@ use super::{
     Bench,
     asker::{Asker, ID, declare, publish},
     broker::{Broker, Data},
-    curve::{Curve, Measure, Metrics},
+    curve::{Curve, Measure, Point},
 };
 
 const START_MS: &str = "ms until a start is ready";
@@ -32,7 +32,7 @@ pub(crate) const BACKLOG: Curve = Curve {
     ],
 };
 
-fn measure(bench: &Bench, sizes: &[u64]) -> Result<Vec<(u64, Metrics)>, Failure> {
+fn measure(bench: &Bench, sizes: &[u64]) -> Result<Vec<Point>, Failure> {
     let data = Data::new(bench);
     let mut broker = Broker::start(bench, &data)?;
     Asker::open(broker.address())?.ask(declare("backlog", 1, "os"))?;
