@@ -46,8 +46,8 @@ fn take(group: &mut SharedGroup) -> Vec<u64> {
             Want::Again { offset, .. } => (offset.0, 1),
         };
         for offset in from..from + count {
-            // Each has a key of its own, so that the order of keys holds nothing back.
-            if let Take::Leased(leased) = group.take(NOW, PARTITION, Offset(offset), Some(offset)) {
+            // Each has a key of its own, so that the order of keys holds nothing back; the group takes 0 for 1.
+            if let Take::Leased(leased) = group.take(NOW, PARTITION, Offset(offset), Some(offset + 1)) {
                 deliveries.push(leased.delivery);
             }
         }
