@@ -9,6 +9,7 @@ mod crash;
 mod debian;
 mod fuzz;
 mod growth;
+mod instructions;
 mod licences;
 mod node;
 mod openapi;
@@ -36,6 +37,7 @@ const USAGE: &str = "cargo xtask COMMAND
                              each kind: nothing committed or acked may be lost, and nothing succeed twice
   fuzz [--seconds N] [TARGET…]
                              run the fuzz targets, each for N seconds (60)
+  instructions [--accept]    instructions of the hot path, held against the committed figures; --accept renews those
   wasm                       core's promises as WebAssembly under Node
   browser                    the dashboard in Chromium
   openapi                    schemathesis against a live broker
@@ -72,6 +74,7 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
         // Not for people: `crash --groups` starts itself so.
         crash::groups::member::COMMAND => return crash::groups::member::command(options),
         "fuzz" => fuzz::command(&workspace, options)?,
+        "instructions" => instructions::command(&workspace, options)?,
         "wasm" => return Ok(alone("core as WebAssembly", || node::wasm(&workspace))),
         "browser" => {
             let binary = workspace.build_binary(shell::Profile::Release)?;

@@ -42,17 +42,16 @@ pub(super) struct Wishes {
 }
 
 impl Wishes {
-    /// Whether a frame that asks for `wish`, or for something else, has to wait. If so, it is handled again.
-    pub(super) fn hold(&mut self, wish: Option<Wish>) -> bool {
-        let is_held =
-            self.are_under_way() && (wish.is_none() || self.kind != wish || self.count >= TOGETHER_MAX);
-        self.is_waited_for |= is_held;
-        is_held
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
-    /// Whether some are not answered.
-    pub(super) fn are_under_way(&self) -> bool {
-        self.count > 0
+    /// Whether a frame that asks for `wish`, or for something else, has to wait. If so, it is handled again.
+    pub(super) fn hold(&mut self, wish: Option<Wish>) -> bool {
+        let is_held = !self.is_empty() && (wish.is_none() || self.kind != wish || self.count >= TOGETHER_MAX);
+        self.is_waited_for |= is_held;
+        is_held
     }
 
     fn begin(&mut self, wish: Wish) {

@@ -42,7 +42,8 @@ impl SessionActor {
             self.too_large();
             return Flow::Done;
         }
-        if !self.wishes.are_under_way()
+        // What is declared before it may be what it needs; then it is read as any other and waits.
+        if self.wishes.is_empty()
             && let Some(flow) = self.publish_repeated(line, ctx)
         {
             return flow;

@@ -16,9 +16,12 @@ use super::{
     failing::{FailingStore, Mode},
     waits::Talker,
 };
-use crate::actors::{
-    broker::{AddBinding, CountChanges, Creation},
-    gateway::exchanges::{self, NewExchange},
+use crate::{
+    actors::{
+        broker::{AddBinding, CountChanges, Creation},
+        gateway::exchanges::{self, NewExchange},
+    },
+    store::memory::MemoryStore,
 };
 
 const BINDINGS: usize = 200;
@@ -152,4 +155,18 @@ async fn frames_behind_declarations_find_what_these_make() {
         .ask(json!({"type": "bind", "id": 4000, "exchange": "none", "topic": "t.1", "routing_key": ""}))
         .await;
     assert_eq!(refused["code"], "exchange_not_found", "{refused}");
+}
+
+#[actix_rt::test]
+async fn publish_like_the_one_before_waits_for_a_declaration_too() {
+    let broker = Running::start_on(Arc::new(MemoryStore::new()), false).await;
+    let mut client = Talker::connect(&broker).await;
+    let publish = |id: u64| json!({"type": "publish", "id": id, "topic": "t", "payload": id});
+    assert_eq!(client.ask(publish(1)).await["code"], "topic_not_found");
+    client
+        .say(json!({"type": "declare", "id": 2, "topic": "t"}))
+        .await;
+    client.say(publish(3)).await;
+    let published = client.answer(3).await;
+    assert_eq!(published["type"], "published", "{published}");
 }
