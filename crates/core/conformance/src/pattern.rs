@@ -96,7 +96,7 @@ pub fn many_patterns_find_what_each_alone_matches() {
         }
         assert_eq!(all.count(), 0);
     }
-    assert!(matched > 10_000, "{matched}");
+    assert!(matched > 2_000, "{matched}: some match often");
 }
 
 pub fn literal_prefix_of_a_pattern_is_its_words_before_the_first_wildcard() {
