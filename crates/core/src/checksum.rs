@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn every_length_has_the_sum_that_the_crate_gives() {
         let bytes: Vec<u8> = (0..2 * SHORT_BYTES_MAX as u32)
-            .map(|at| (at * 37 >> 3) as u8)
+            .map(|at| ((at * 37) >> 3) as u8)
             .collect();
         for length in 0..bytes.len() {
             let body = &bytes[length % 9..length.max(length % 9)];
