@@ -16,6 +16,9 @@ use callboard_core::topic::{Durability, TopicConfig};
 use callboard_protocol::{Epoch, ErrorCode, TopicName, error::Refusal};
 use tokio::sync::{Mutex, oneshot};
 
+#[cfg(test)]
+pub use self::exchanges::CountChanges;
+use self::exchanges::ExchangeChanges;
 pub use self::{
     exchanges::{AddBinding, Creation, DeclareExchange, DeleteExchange, RemoveBinding, WhichBinding},
     groups::{GetGroup, RemoveGroup},
@@ -46,8 +49,7 @@ pub struct BrokerActor {
     kept: Vec<StoredTopic>,
     topics: HashMap<TopicName, Entry>,
     ready: Option<oneshot::Sender<()>>,
-    /// Held by the change of an exchange that is under way.
-    changing_exchanges: Arc<Mutex<()>>,
+    exchange_changes: ExchangeChanges,
     /// The newest binding's number.
     last_binding: u64,
     /// Of webhooks, by their ids.
@@ -104,7 +106,7 @@ impl BrokerActor {
             kept,
             topics: HashMap::new(),
             ready: Some(ready),
-            changing_exchanges: Arc::default(),
+            exchange_changes: ExchangeChanges::default(),
             last_binding: 0,
             webhook_deaths: HashMap::new(),
         }
@@ -148,6 +150,10 @@ impl BrokerActor {
     }
 
     fn tell_ready(&mut self, ctx: &mut Context<Self>) {
+        if self.ready.is_none() {
+            // Before the topics are looked at: there are many, and this is called for each new one.
+            return;
+        }
         let started = self.workers_expected == self.shared.workers().len();
         let all_open = self.topics.values().all(|entry| entry.topic.is_some());
         if started

@@ -7,15 +7,18 @@ pub mod subscribers;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use actix::{Addr, prelude::SendError};
 use callboard_core::topic::TopicConfig;
-use callboard_protocol::{Epoch, GroupName, Offset, PartitionId, TopicName, server::MessagePrefix};
+use callboard_protocol::{
+    Epoch, GroupName, Offset, PartitionId, TopicName, name::Pattern, server::MessagePrefix,
+};
 
 use self::{hearing::Hearing, subscribers::Subscribers};
 use super::{
@@ -29,7 +32,7 @@ use crate::store::{Log, PartitionKey, TopicId};
 /// The topics by name.
 #[derive(Default)]
 pub struct Directory {
-    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    topics: RwLock<Topics>,
     gone_records: AtomicU64,
     gone_bytes: AtomicU64,
 }
@@ -37,44 +40,52 @@ pub struct Directory {
 impl Directory {
     /// The topic of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
-        self.topics
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .cloned()
+        self.view().by_name.get(name).cloned()
     }
 
     /// Every topic, ordered by name; the broker's own come last.
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        let mut topics: Vec<_> = self
-            .topics
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect();
-        topics.sort_by(|left, right| list_order(left.name.as_str()).cmp(&list_order(right.name.as_str())));
-        topics
+        let topics = self.view();
+        let is_internal = |name: &TopicName| name.is_internal();
+        let ordinary = topics.ordered.iter().filter(|(name, _)| !is_internal(name));
+        let internal = topics.ordered.iter().filter(|(name, _)| is_internal(name));
+        ordinary.chain(internal).map(|(_, topic)| topic.clone()).collect()
+    }
+
+    /// The topics that `pattern` matches, ordered by name. Looks only at names that begin as the pattern does: when a
+    /// thousand sessions come back at once, each with a pattern, nobody waits until all topics were compared with all.
+    pub fn matching(&self, pattern: &Pattern) -> Vec<Arc<Topic>> {
+        let topics = self.view();
+        let prefix = pattern.literal_prefix();
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let candidates = topics.ordered.range::<str, _>(from);
+        candidates
+            .take_while(|(name, _)| name.as_str().starts_with(prefix))
+            .filter(|(name, _)| pattern.matches(name))
+            .map(|(_, topic)| topic.clone())
+            .collect()
     }
 
     /// How many topics there are.
     pub fn count(&self) -> usize {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.view().by_name.len()
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, Topics> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn insert(&self, topic: Arc<Topic>) {
-        self.topics
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(topic.name.clone(), topic);
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.ordered.insert(topic.name.clone(), topic.clone());
+        topics.by_name.insert(topic.name.clone(), topic);
     }
 
     pub(super) fn remove(&self, name: &str) -> Option<Arc<Topic>> {
-        let topic = self
-            .topics
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name)?;
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.ordered.remove(name);
+        let topic = topics.by_name.remove(name)?;
+        drop(topics);
         for part in topic.partitions().iter() {
             let (records, bytes) = part.meter.totals();
             self.gone_records.fetch_add(records, Ordering::Relaxed);
@@ -90,6 +101,13 @@ impl Directory {
             self.gone_bytes.load(Ordering::Relaxed),
         )
     }
+}
+
+/// The same topics twice: found by their names, and in the order of these.
+#[derive(Default)]
+struct Topics {
+    by_name: HashMap<TopicName, Arc<Topic>>,
+    ordered: BTreeMap<TopicName, Arc<Topic>>,
 }
 
 /// Where a name stands in lists of topics: the broker's own behind those that people made.

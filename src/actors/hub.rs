@@ -22,11 +22,12 @@ use std::{
 
 use actix::prelude::*;
 use bytes::Bytes;
+use callboard_core::patterns::Patterns;
 use callboard_protocol::{
     Offset,
     server::{self, FollowedTopic, RecordResult, ServerFrame, Stored},
 };
-use mailbox::SendAnswers;
+use mailbox::{LookAfterSessions, SendAnswers};
 
 use super::{
     Shared,
@@ -59,7 +60,7 @@ pub struct Hub {
     conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
     conns_made: Cell<u64>,
     feeds: RefCell<HashMap<PartitionKey, Rc<Feed>>>,
-    patterns: RefCell<Vec<Rc<Following>>>,
+    patterns: RefCell<Patterns<Rc<Following>>>,
     in_flight_bytes: Cell<usize>,
     /// The broker shuts down, and the sessions were told.
     said_goodbye: Cell<bool>,
@@ -69,6 +70,8 @@ pub struct Hub {
     answered: RefCell<Vec<Rc<Conn>>>,
     /// [`SendAnswers`] is in the mailbox already.
     has_answers: Cell<bool>,
+    /// [`LookAfterSessions`] comes back by itself.
+    looks_after_sessions: Cell<bool>,
 }
 
 impl Hub {
@@ -85,6 +88,7 @@ impl Hub {
             starved: RefCell::default(),
             answered: RefCell::default(),
             has_answers: Cell::new(false),
+            looks_after_sessions: Cell::new(false),
         }
     }
 
@@ -116,6 +120,9 @@ impl Hub {
             client: conn.client.to_string(),
         });
         self.conns.borrow_mut().insert(conn.id, conn);
+        if !self.looks_after_sessions.replace(true) {
+            self.addr.do_send(LookAfterSessions);
+        }
     }
 
     /// Whether the sessions were told that the broker shuts down; one that begins now must be as well.
@@ -146,16 +153,17 @@ impl Hub {
     /// Ends one subscription.
     pub fn end(self: &Rc<Self>, following: &Rc<Following>) {
         following.end(self);
-        if following.pattern.is_some() {
-            self.patterns
-                .borrow_mut()
-                .retain(|known| !Rc::ptr_eq(known, following));
+        if let (Some(pattern), Some(id)) = (&following.pattern, following.pattern_id.take()) {
+            self.patterns.borrow_mut().remove(pattern, id);
         }
     }
 
     /// Takes in a subscription that follows topics to come.
-    pub fn add_pattern(&self, following: Rc<Following>) {
-        self.patterns.borrow_mut().push(following);
+    pub fn add_pattern(&self, following: &Rc<Following>) {
+        if let Some(pattern) = &following.pattern {
+            let id = self.patterns.borrow_mut().insert(pattern, following.clone());
+            following.pattern_id.set(Some(id));
+        }
     }
 
     /// The feed of a partition, made if need be.
@@ -374,20 +382,9 @@ impl Hub {
     }
 
     fn topic_opened(self: &Rc<Self>, topic: &Arc<Topic>) {
-        let patterns = self.patterns.borrow().clone();
-        for following in patterns {
-            self.follow_if_new(&following, topic);
-        }
-    }
-
-    /// Follows a topic that a pattern matches, if it does not yet.
-    pub fn follow_if_new(self: &Rc<Self>, following: &Rc<Following>, topic: &Arc<Topic>) {
-        if following
-            .pattern
-            .as_ref()
-            .is_some_and(|pattern| pattern.matches(&topic.name))
-        {
-            self.follow_new_parts(following, topic);
+        let followings = self.patterns.borrow().matching(&topic.name);
+        for following in followings {
+            self.follow_new_parts(&following, topic);
         }
     }
 

@@ -99,6 +99,7 @@ impl Membership {
         let following = Rc::new(Following {
             target: topic.name.as_str().into(),
             pattern: None,
+            pattern_id: std::cell::Cell::default(),
             overflow: Overflow::Read,
             credit: Cell::new(Some(wish.credit)),
             group: Some(Workplace {

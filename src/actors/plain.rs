@@ -16,6 +16,7 @@ use std::{
 };
 
 use callboard_core::{
+    patterns::PatternId,
     record::Batch,
     subscription::{Offer, Overflow, Subscription, conflate},
 };
@@ -50,6 +51,8 @@ pub struct Following {
     pub target: Box<str>,
     /// The pattern, if it is one.
     pub pattern: Option<Pattern>,
+    /// Its place in the hub, from when it is told of topics to come.
+    pub pattern_id: Cell<Option<PatternId>>,
     /// What happens when the client is slower than the topic.
     pub overflow: Overflow,
     /// Records that may still be given over all partitions.

@@ -56,6 +56,8 @@ pub struct SessionActor {
     last_settled: Option<usize>,
     /// Why nothing is handled just now, if it is for the client's sake.
     hold: Hold,
+    /// What was asked of the registry and is not answered.
+    wishes: declare::Wishes,
 }
 
 /// Records that wait before they go to their partitions.
@@ -115,6 +117,7 @@ impl SessionActor {
             settling: Vec::new(),
             last_settled: None,
             hold: Hold::None,
+            wishes: declare::Wishes::default(),
         }
         .start();
     }

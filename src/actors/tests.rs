@@ -6,6 +6,7 @@ mod failing;
 mod groups;
 mod groups_faults;
 mod raw;
+mod registry;
 mod room;
 mod routed;
 mod schedules;

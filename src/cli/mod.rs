@@ -49,6 +49,12 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<callboard_load::Failure> for Failure {
+    fn from(failure: callboard_load::Failure) -> Self {
+        Self::Failed(failure.to_string())
+    }
+}
+
 impl Failure {
     /// A failure with a sentence for a person.
     pub(crate) fn new(text: impl Into<String>) -> Self {

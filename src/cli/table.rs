@@ -1,77 +1,9 @@
-//! Text in columns, for a person.
+//! Text in columns, for a person; the same tables as those of the load.
 
-/// Lines under a headline; the first column to the left, the others to the right.
-#[derive(Debug)]
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    pub(crate) fn new(headline: &[&str]) -> Self {
-        Self {
-            rows: vec![headline.iter().map(|&cell| cell.to_owned()).collect()],
-        }
-    }
-
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
-    }
-}
-
-impl std::fmt::Display for Table {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                if column == 0 {
-                    line.push_str(&format!("{cell:<width$}"));
-                } else {
-                    line.push_str(&format!("  {cell:>width$}"));
-                }
-            }
-            writeln!(formatter, "{}", line.trim_end())?;
-        }
-        Ok(())
-    }
-}
-
-/// A number with its thousands apart, as `1 234 567`.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Bytes in the unit that a person would choose, as `1.5 MiB`.
-pub(crate) fn bytes(number: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if number < 1024 {
-        return format!("{number} B");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = number as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
+pub(crate) use callboard_load::table::{Table, bytes, thousands};
 
 /// A time that has passed in the unit that a person would choose, as `4.1 s`; `-` for none.
-pub(crate) fn age(milliseconds: u64) -> String {
+pub fn age(milliseconds: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let seconds = milliseconds as f64 / 1000.0;
     match milliseconds {
@@ -89,26 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
-        let mut table = Table::new(&["name", "records"]);
-        table.row(vec!["a".to_owned(), "1".to_owned()]);
-        table.row(vec!["longer".to_owned(), "1 000".to_owned()]);
-        assert_eq!(
-            table.to_string(),
-            "name    records\na             1\nlonger    1 000\n"
-        );
-    }
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(
-            [thousands(7), thousands(1000), thousands(1_234_567)],
-            ["7", "1 000", "1 234 567"]
-        );
-        assert_eq!(
-            [bytes(512), bytes(1536), bytes(3 << 30)],
-            ["512 B", "1.5 KiB", "3.0 GiB"]
-        );
+    fn times_are_readable() {
         assert_eq!(
             [0, 7, 4100, 90_000, 5_400_000, 129_600_000].map(age),
             ["-", "7 ms", "4.1 s", "1.5 min", "1.5 h", "1.5 d"]

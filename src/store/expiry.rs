@@ -50,6 +50,37 @@ impl Expiry {
     }
 }
 
+/// What must be known of a batch without reading it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// `None` if one of its records never expires.
+    pub expiry: Option<Expiry>,
+    /// The batch's timestamp if one of its records has a message id; else 0.
+    pub ids_at: Timestamp,
+}
+
+impl Contents {
+    /// Of what nobody can read any more.
+    pub const LOST: Self = Self {
+        expiry: None,
+        ids_at: Timestamp(0),
+    };
+    /// Of what has expired already.
+    pub const PAST: Self = Self {
+        expiry: Some(Expiry::PAST),
+        ids_at: Timestamp(0),
+    };
+
+    /// Of a batch.
+    pub fn of(batch: &Batch) -> Self {
+        let has_id = batch.iter().any(|(_, record)| record.message_id.is_some());
+        Self {
+            expiry: Expiry::of(batch),
+            ids_at: if has_id { batch.timestamp } else { Timestamp(0) },
+        }
+    }
+}
+
 /// Whether a look has seen everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
@@ -88,6 +119,11 @@ impl Expiries {
             self.due.retain(|(_, base)| *base >= first);
         }
         Looked::AtAll
+    }
+
+    /// When the next batch may go that was looked at.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(may_go_at, _)| *may_go_at)
     }
 
     /// The batches that may go at `now`, by where they begin. Said once.

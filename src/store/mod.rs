@@ -335,6 +335,15 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// [`StoreError::Io`] when the disk can not be read.
     fn offset_at(&self, time: Timestamp) -> Result<Offset, StoreError>;
+    /// The first offset from `from` on at which there may be a record of `since` or later with a message id; `from`
+    /// itself where that can not be told without reading records. May block.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the disk can not be read.
+    fn id_from(&self, from: Offset, since: Timestamp) -> Result<Offset, StoreError> {
+        let _ = since;
+        Ok(from)
+    }
     /// Changes how much is kept; applied in the background (memory logs: with each append as well).
     fn set_retention(&self, retention: Retention);
 }

@@ -6,11 +6,15 @@
 mod broker;
 mod chance;
 mod crash;
+mod debian;
 mod fuzz;
+mod growth;
+mod instructions;
 mod licences;
 mod node;
 mod openapi;
 mod options;
+mod peers;
 mod shell;
 mod suite;
 mod tally;
@@ -33,6 +37,7 @@ const USAGE: &str = "cargo xtask COMMAND
                              each kind: nothing committed or acked may be lost, and nothing succeed twice
   fuzz [--seconds N] [TARGET…]
                              run the fuzz targets, each for N seconds (60)
+  instructions [--accept]    instructions of the hot path, held against the committed figures; --accept renews those
   wasm                       core's promises as WebAssembly under Node
   browser                    the dashboard in Chromium
   openapi                    schemathesis against a live broker
@@ -40,6 +45,11 @@ const USAGE: &str = "cargo xtask COMMAND
   tidy                       file sizes, imports between rooms, words that must not appear
   docs                       rustdoc, warnings denied
   bench [ARGUMENTS…]         `callboard bench` in a release build
+  growth [ARGUMENTS…]        what Callboard costs as things get many: subscribers, topics, partitions, patterns,
+                             bindings, bytes; about a quarter of an hour, `--quick` one minute; 11 GB of disk for a
+                             while. `growth --help` says what the arguments are
+  peers [ARGUMENTS…]         Callboard beside NATS, Redis, mosquitto and uWebSockets, which it fetches, starts and
+                             stops; `peers --help` says what the arguments are
 ";
 
 fn main() -> ExitCode {
@@ -64,6 +74,7 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
         // Not for people: `crash --groups` starts itself so.
         crash::groups::member::COMMAND => return crash::groups::member::command(options),
         "fuzz" => fuzz::command(&workspace, options)?,
+        "instructions" => instructions::command(&workspace, options)?,
         "wasm" => return Ok(alone("core as WebAssembly", || node::wasm(&workspace))),
         "browser" => {
             let binary = workspace.build_binary(shell::Profile::Release)?;
@@ -85,6 +96,8 @@ fn dispatch(command: &str, options: &Options) -> Result<ExitCode, Failure> {
             bench.extend(options.words().iter().map(String::as_str));
             workspace.cargo(&bench).run()?;
         }
+        "growth" => growth::command(&workspace, options)?,
+        "peers" => peers::command(&workspace, options)?,
         "" | "help" | "--help" | "-h" => print!("{USAGE}"),
         unknown => {
             eprintln!("error: there is no command {unknown:?}\n\n{USAGE}");

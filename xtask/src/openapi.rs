@@ -29,7 +29,8 @@ not_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", \"504\"]
 /// # Errors
 /// When the broker does not start.
 pub fn check(workspace: &Workspace, binary: &Path) -> Result<Counts, Failure> {
-    let schemathesis = match tools::python_program(workspace, "schemathesis", SCHEMATHESIS) {
+    let schemathesis = match tools::python_program(workspace, ("schemathesis", SCHEMATHESIS), "schemathesis")
+    {
         Ok(program) => program,
         Err(missing) => return Ok(Counts::skip(missing)),
     };

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use crate::{
-    crash, fuzz, licences, node, openapi,
+    crash, fuzz, instructions, licences, node, openapi,
     shell::{Failure, Profile, Workspace},
     tally::{Counts, Tally},
     tools,
@@ -58,6 +58,7 @@ pub fn run(workspace: &Workspace) -> ExitCode {
         tally.step("OpenAPI", || openapi::check(workspace, &binary));
         tally.step("dashboard in Chromium", || node::browser(workspace, &binary));
     }
+    tally.step("instruction counts", || instructions::for_suite(workspace));
     tally.step("fuzz targets", || fuzz::all(workspace, FUZZ_SECONDS));
     tally.report()
 }

@@ -31,38 +31,49 @@ pub fn ensure(names: &[&str], packages: &[&str]) -> Result<PathBuf, Failure> {
 /// # Errors
 /// When this is not Debian, or may not be done, or fails; the reason says what to install.
 pub fn install(packages: &[&str]) -> Result<(), Failure> {
-    let please = || {
+    let please = |_| {
         Failure::new(format!(
             "missing here, and apt-get may not install it: please install {}",
             packages.join(" ")
         ))
     };
-    if find(&["apt-get"]).is_none() {
-        return Err(please());
-    }
-    if !is_root() && Program::new("sudo").args(&["-n", "true"]).output().is_err() {
-        return Err(please());
-    }
+    may_install().map_err(please)?;
     println!("installing {}", packages.join(" "));
-    let apt = |arguments: &[&str]| {
-        let program = if is_root() {
-            Program::new("apt-get")
-        } else {
-            Program::new("sudo").args(&["-n", "apt-get"])
-        };
-        program
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .output()
-    };
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(packages);
     // The lists of a fresh machine are empty or old; fetching them is only needed when the first try fails.
-    if apt(&arguments).is_err() {
-        apt(&["update"])?;
-        apt(&arguments)?;
+    if apt_get(&arguments).is_err() {
+        apt_get(&["update"])?;
+        apt_get(&arguments)?;
     }
     Ok(())
+}
+
+fn may_install() -> Result<(), Failure> {
+    if find(&["apt-get"]).is_none() {
+        return Err(Failure::new("this is not Debian"));
+    }
+    if !is_root() {
+        Program::new("sudo").args(&["-n", "true"]).output()?;
+    }
+    Ok(())
+}
+
+/// apt-get as root, or by a sudo that asks nothing.
+///
+/// # Errors
+/// It may not be done, or fails.
+pub fn apt_get(arguments: &[&str]) -> Result<(), Failure> {
+    let program = if is_root() {
+        Program::new("apt-get")
+    } else {
+        Program::new("sudo").args(&["-n", "apt-get"])
+    };
+    program
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output()
+        .map(drop)
 }
 
 /// Whether this process may do what root may.
@@ -149,7 +160,7 @@ pub fn datasets(workspace: &Workspace) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// When npm is missing and may not be installed, or cannot fetch it.
-fn npm_package(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf, Failure> {
+pub fn npm_package(workspace: &Workspace, name: &str, version: &str) -> Result<PathBuf, Failure> {
     node()?;
     let home = workspace.cache(&format!("npm/{name}-{version}"))?;
     let package = home.join("node_modules").join(name);
@@ -176,14 +187,18 @@ pub fn npm(directory: &Path) -> Program {
         .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
 }
 
-/// A program of a Python package, installed once into a virtual environment in the cache.
+/// `program` of a Python package, installed once into a virtual environment in the cache.
 ///
 /// # Errors
 /// When Python is missing and may not be installed, or pip cannot fetch the package.
-pub fn python_program(workspace: &Workspace, package: &str, version: &str) -> Result<PathBuf, Failure> {
+pub fn python_program(
+    workspace: &Workspace,
+    (package, version): (&str, &str),
+    program: &str,
+) -> Result<PathBuf, Failure> {
     let python = ensure(&["python3"], &["python3", "python3-venv"])?;
     let home = workspace.cache("python")?.join(format!("{package}-{version}"));
-    let program = home.join("bin").join(package);
+    let program = home.join("bin").join(program);
     if program.is_file() {
         return Ok(program);
     }

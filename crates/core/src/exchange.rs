@@ -12,7 +12,7 @@
 mod error;
 mod route;
 mod table;
-mod trie;
+pub(crate) mod trie;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

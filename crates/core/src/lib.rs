@@ -18,6 +18,7 @@
 //! - [`schedule`]: records that are due later, when to wake for them, and the log that keeps them.
 //! - [`silence`]: whether a source that should speak has fallen silent.
 //! - [`exchange`]: exchanges and their bindings: which topics a routing key reaches.
+//! - [`patterns`]: which of many subscribers' patterns a topic's name matches.
 
 mod checksum;
 mod dedup;
@@ -28,6 +29,7 @@ pub mod hash;
 pub mod lease;
 pub mod member;
 pub mod partition;
+pub mod patterns;
 pub mod position;
 pub mod record;
 pub mod schedule;

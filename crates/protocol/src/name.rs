@@ -192,6 +192,15 @@ impl Pattern {
         }
     }
 
+    /// What every matching name begins with: the words before the first wildcard.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        let wildcard = self.0.find(['*', '#']).unwrap_or(self.0.len());
+        let words = &self.0[..wildcard];
+        // Without the dot behind them: `#` stands for no word as well.
+        words.strip_suffix('.').unwrap_or(words)
+    }
+
     /// The pattern as text; never needs escaping in JSON.
     #[must_use]
     pub fn as_str(&self) -> &str {

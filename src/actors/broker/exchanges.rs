@@ -15,6 +15,7 @@ use callboard_protocol::{
     error::Refusal,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use super::{BrokerActor, not_found};
 use crate::{
@@ -206,6 +207,24 @@ impl<T> Change<T> {
     }
 }
 
+/// Changes of exchanges that are on their way.
+#[derive(Default)]
+pub(super) struct ExchangeChanges {
+    waiting: Vec<Step>,
+    /// Some that were made are being kept.
+    is_keeping: bool,
+}
+
+/// Makes one change when it is its turn; one that is refused has been answered.
+type Step = Box<dyn FnOnce(&mut BrokerActor, &mut Exchanges) -> Option<Made>>;
+
+/// A change that was made, and who waits to hear that it is kept.
+struct Made {
+    facts: Vec<FactChange>,
+    events: Vec<Event>,
+    answer: Box<dyn FnOnce(Result<(), Refusal>)>,
+}
+
 fn was_created(exchange: &Exchange) -> Event {
     Event::ExchangeCreated {
         exchange: exchange.name.to_string(),
@@ -281,10 +300,14 @@ impl BrokerActor {
     }
 
     /// Makes a change when those before it are kept, keeps it, and undoes it if that fails.
+    ///
+    /// What comes while others are being kept is made and kept together after them, so that thousands of bindings
+    /// cost a few flushes and not as many.
     fn change_exchanges<T: 'static>(
-        &self,
+        &mut self,
         change: impl FnOnce(&mut Self, &mut Exchanges) -> Result<Change<T>, Refusal> + 'static,
-    ) -> ResponseActFuture<Self, Result<T, Refusal>> {
+        ctx: &mut Context<Self>,
+    ) -> ResponseFuture<Result<T, Refusal>> {
         if !self.shared.exchanges.are_known() {
             // It would take the place, and a binding the number, of one that is kept.
             let (code, why) = if self.shared.is_ready() {
@@ -295,41 +318,67 @@ impl BrokerActor {
             } else {
                 (ErrorCode::Overloaded, "the broker is starting")
             };
-            return Box::pin(fut::ready(Err(Refusal::new(code, why))));
+            return Box::pin(std::future::ready(Err(Refusal::new(code, why))));
         }
-        let turn = self.changing_exchanges.clone().lock_owned().into_actor(self);
-        Box::pin(turn.then(move |turn, broker, _| {
-            let shared = broker.shared.clone();
-            let changed = shared.exchanges.change(|known| change(broker, known));
-            let kept = match changed {
-                Err(refusal) => Err(refusal),
-                Ok(change) => {
-                    let kept = (!change.facts.is_empty()).then(|| shared.store.keep_facts(change.facts));
-                    Ok((change.outcome, kept, change.events))
+        let (sender, receiver) = oneshot::channel();
+        self.exchange_changes.waiting.push(Box::new(move |broker, known| {
+            match change(broker, known) {
+                Ok(Change {
+                    outcome,
+                    facts,
+                    events,
+                }) => Some(Made {
+                    facts,
+                    events,
+                    // Whoever asked may have gone.
+                    answer: Box::new(move |kept| drop(sender.send(kept.map(|()| outcome)))),
+                }),
+                Err(refusal) => {
+                    drop(sender.send(Err(refusal)));
+                    None
                 }
-            };
-            async move {
-                let (outcome, kept, events) = kept?;
-                if let Some(kept) = kept {
-                    kept.await.unwrap_or(Err(StoreError::ShuttingDown))?;
-                }
-                for event in events {
-                    shared.announce(event);
-                }
-                Ok::<T, ChangeError>(outcome)
             }
-            .into_actor(broker)
-            .map(move |outcome, broker, _| {
-                drop(turn);
-                outcome.map_err(|error| match error {
-                    ChangeError::Refused(refusal) => refusal,
-                    ChangeError::NotKept(error) => {
-                        broker.undo_exchanges();
-                        refusal(&error)
-                    }
-                })
+        }));
+        if !self.exchange_changes.is_keeping {
+            self.keep_exchange_changes(ctx);
+        }
+        Box::pin(async move {
+            let no_answer = |_| Err(refusal(&StoreError::ShuttingDown));
+            receiver.await.unwrap_or_else(no_answer)
+        })
+    }
+
+    /// Makes all changes that wait, and keeps them in one transaction: all of them, or none.
+    fn keep_exchange_changes(&mut self, ctx: &mut Context<Self>) {
+        let waiting = std::mem::take(&mut self.exchange_changes.waiting);
+        let shared = self.shared.clone();
+        let mut made: Vec<Made> = if waiting.is_empty() {
+            Vec::new()
+        } else {
+            shared.exchanges.change(|known| {
+                let made = waiting.into_iter().map(|step| step(self, known));
+                made.flatten().collect()
             })
-        }))
+        };
+        let facts: Vec<_> = made.iter_mut().flat_map(|one| one.facts.drain(..)).collect();
+        self.exchange_changes.is_keeping = !facts.is_empty();
+        if facts.is_empty() {
+            return made.into_iter().for_each(|one| (one.answer)(Ok(())));
+        }
+        let kept = shared.store.keep_facts(facts).into_actor(self);
+        ctx.spawn(kept.map(move |kept, broker, ctx| {
+            let kept = kept.unwrap_or(Err(StoreError::ShuttingDown));
+            if kept.is_err() {
+                broker.undo_exchanges();
+            }
+            for one in made {
+                if kept.is_ok() {
+                    one.events.into_iter().for_each(|event| shared.announce(event));
+                }
+                (one.answer)(kept.as_ref().map(|_| ()).map_err(refusal));
+            }
+            broker.keep_exchange_changes(ctx);
+        }));
     }
 
     /// Puts what the store keeps into force again.
@@ -360,34 +409,17 @@ impl BrokerActor {
     }
 }
 
-enum ChangeError {
-    Refused(Refusal),
-    NotKept(StoreError),
-}
-
-impl From<Refusal> for ChangeError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<StoreError> for ChangeError {
-    fn from(error: StoreError) -> Self {
-        Self::NotKept(error)
-    }
-}
-
 fn forget_counts(shared: &Shared, exchange: Option<&ExchangeName>, bindings: &[Binding]) {
     let ids: Vec<BindingId> = bindings.iter().map(|binding| binding.id).collect();
     shared.exchanges.forget_counts(exchange, &ids);
 }
 
 impl Handler<DeclareExchange> for BrokerActor {
-    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
 
-    fn handle(&mut self, declare: DeclareExchange, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, declare: DeclareExchange, ctx: &mut Self::Context) -> Self::Result {
         let DeclareExchange { exchange, creation } = declare;
-        self.change_exchanges(move |_, known| {
+        let change = move |_: &mut Self, known: &mut Exchanges| {
             let declared = known.declare(exchange.clone()).map_err(|error| error.refusal())?;
             match (declared, creation) {
                 (Declared::New, _) => Ok(Change {
@@ -401,15 +433,16 @@ impl Handler<DeclareExchange> for BrokerActor {
                     Err(Refusal::new(ErrorCode::Conflict, message))
                 }
             }
-        })
+        };
+        self.change_exchanges(change, ctx)
     }
 }
 
 impl Handler<DeleteExchange> for BrokerActor {
-    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
 
-    fn handle(&mut self, DeleteExchange(name): DeleteExchange, _: &mut Self::Context) -> Self::Result {
-        self.change_exchanges(move |broker, known| {
+    fn handle(&mut self, DeleteExchange(name): DeleteExchange, ctx: &mut Self::Context) -> Self::Result {
+        let change = move |broker: &mut Self, known: &mut Exchanges| {
             let deleted = known.delete(&name).map_err(|error| error.refusal())?;
             let exchange = ExchangeName::parse(&name).ok();
             forget_counts(&broker.shared, exchange.as_ref(), &deleted.bindings);
@@ -426,15 +459,16 @@ impl Handler<DeleteExchange> for BrokerActor {
                 facts,
                 events,
             })
-        })
+        };
+        self.change_exchanges(change, ctx)
     }
 }
 
 impl Handler<AddBinding> for BrokerActor {
-    type Result = ResponseActFuture<Self, Result<BindingId, Refusal>>;
+    type Result = ResponseFuture<Result<BindingId, Refusal>>;
 
-    fn handle(&mut self, AddBinding(bind): AddBinding, _: &mut Self::Context) -> Self::Result {
-        self.change_exchanges(move |broker, known| {
+    fn handle(&mut self, AddBinding(bind): AddBinding, ctx: &mut Self::Context) -> Self::Result {
+        let change = move |broker: &mut Self, known: &mut Exchanges| {
             if let BindTo::Topic(topic) = &bind.to
                 && broker.topics.get(topic).is_none_or(|entry| entry.topic.is_none())
             {
@@ -458,15 +492,16 @@ impl Handler<AddBinding> for BrokerActor {
                     })
                 }
             }
-        })
+        };
+        self.change_exchanges(change, ctx)
     }
 }
 
 impl Handler<RemoveBinding> for BrokerActor {
-    type Result = ResponseActFuture<Self, Result<(), Refusal>>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
 
-    fn handle(&mut self, RemoveBinding(which): RemoveBinding, _: &mut Self::Context) -> Self::Result {
-        self.change_exchanges(move |broker, known| {
+    fn handle(&mut self, RemoveBinding(which): RemoveBinding, ctx: &mut Self::Context) -> Self::Result {
+        let change = move |broker: &mut Self, known: &mut Exchanges| {
             let (exchange, id) = which.find(known)?;
             let removed = known.unbind(&exchange, id);
             let removed: Vec<Binding> = removed.into_iter().collect();
@@ -476,6 +511,22 @@ impl Handler<RemoveBinding> for BrokerActor {
                 facts: removed.iter().map(forget_binding).collect(),
                 events: removed.iter().map(was_unbound).collect(),
             })
-        })
+        };
+        self.change_exchanges(change, ctx)
+    }
+}
+
+/// How many changes of exchanges wait for those that are being kept.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub struct CountChanges;
+
+#[cfg(test)]
+impl Handler<CountChanges> for BrokerActor {
+    type Result = usize;
+
+    fn handle(&mut self, _: CountChanges, _: &mut Self::Context) -> Self::Result {
+        self.exchange_changes.waiting.len()
     }
 }

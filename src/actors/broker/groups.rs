@@ -1,6 +1,9 @@
 //! What the registry does for groups: finds the topic that owns them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use actix::prelude::*;
 use callboard_protocol::{ErrorCode, GroupName, TopicName, error::Refusal};
@@ -82,7 +85,8 @@ impl BrokerActor {
                 groups.entry(parent).or_default().push(stored);
             }
         }
-        for (_, orphans) in groups.extract_if(|parent, _| self.kept.iter().all(|topic| topic.id != *parent)) {
+        let topics: HashSet<TopicId> = self.kept.iter().map(|topic| topic.id).collect();
+        for (_, orphans) in groups.extract_if(|parent, _| !topics.contains(parent)) {
             for orphan in orphans {
                 // Not awaited: tried again at the next start.
                 drop(self.shared.store.delete_topic(orphan.id));

@@ -24,13 +24,27 @@ pub struct HubActor(pub(super) Rc<Hub>);
 
 impl Actor for HubActor {
     type Context = Context<Self>;
+}
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+/// There are sessions to be looked after, from now on until there are none.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct LookAfterSessions;
+
+impl Handler<LookAfterSessions> for HubActor {
+    type Result = ();
+
+    fn handle(&mut self, _: LookAfterSessions, ctx: &mut Self::Context) {
         let settings = &self.0.shared.settings;
         let shortest_ms = settings.heartbeat_ms.min(settings.session_timeout_ms);
         let tick_ms = (shortest_ms / 4).clamp(50, 1000);
-        ctx.run_interval(Duration::from_millis(tick_ms), move |actor, _| {
+        ctx.run_later(Duration::from_millis(tick_ms), move |actor, ctx| {
             actor.0.look_after_sessions(tick_ms);
+            if actor.0.conns.borrow().is_empty() {
+                actor.0.looks_after_sessions.set(false);
+            } else {
+                ctx.notify(LookAfterSessions);
+            }
         });
     }
 }
@@ -284,7 +298,7 @@ impl Handler<TakeCensus> for HubActor {
             conns: self.0.conns.borrow().len(),
             conns_holding_back: self.0.conns().iter().filter(|conn| conn.holds_back()).count(),
             feeds: self.0.feeds.borrow().len(),
-            patterns: self.0.patterns.borrow().len(),
+            patterns: self.0.patterns.borrow().count(),
             in_flight_bytes: self.0.in_flight_bytes.get(),
             conns_in_memory: crate::actors::conn::IN_MEMORY.get(),
         }

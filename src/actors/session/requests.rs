@@ -13,7 +13,7 @@ use callboard_protocol::{
     server::{self, FollowedTopic, ServerFrame},
 };
 
-use super::{Flow, SessionActor};
+use super::{Flow, SessionActor, declare::Wish};
 use crate::actors::{
     broker::{GetTopic, Want},
     directory::{
@@ -42,7 +42,10 @@ impl SessionActor {
             self.too_large();
             return Flow::Done;
         }
-        if let Some(flow) = self.publish_repeated(line, ctx) {
+        // What is declared before it may be what it needs; then it is read as any other and waits.
+        if self.wishes.is_empty()
+            && let Some(flow) = self.publish_repeated(line, ctx)
+        {
             return flow;
         }
         let frame = match ClientFrame::decode(line) {
@@ -50,6 +53,14 @@ impl SessionActor {
             Err(BadFrame { id, refusal }) => return self.refuse(id.as_ref(), &refusal),
         };
         let ClientFrame { id, request } = frame;
+        let wish = match &request {
+            Request::Declare(_) => Some(Wish::Topic),
+            Request::Bind(_) => Some(Wish::Binding),
+            _ => None,
+        };
+        if self.wishes.hold(wish) {
+            return Flow::Again;
+        }
         let flow = match request {
             Request::Publish(publish) => {
                 self.habit.learn(line);
@@ -230,6 +241,7 @@ impl SessionActor {
         let following = Rc::new(Following {
             target: subscribe.topic.as_str().into(),
             pattern,
+            pattern_id: std::cell::Cell::default(),
             overflow: match subscribe.overflow {
                 client::Overflow::Read => Overflow::Read,
                 client::Overflow::Skip => Overflow::Skip,
@@ -297,11 +309,7 @@ impl SessionActor {
                 return self.refuse(id.as_ref(), &refusal);
             }
         };
-        let topics = self.hub.shared.directory.all();
-        let matching: Vec<_> = topics
-            .into_iter()
-            .filter(|topic| pattern.matches(&topic.name))
-            .collect();
+        let matching = self.hub.shared.directory.matching(&pattern);
         let from = subscribe.start();
         let asked = matching.clone();
         // A disk may have to be asked of any of them.
@@ -346,7 +354,7 @@ impl SessionActor {
             })
             .collect();
         // Before the answer, for the same reason as with a single topic.
-        let following = self.follow(subscribe, Some(pattern));
+        let following = self.follow(subscribe, Some(pattern.clone()));
         for (topic, starts) in matching.iter().zip(starts) {
             if !topic.is_deleted() {
                 self.attach(&following, topic, starts);
@@ -363,10 +371,10 @@ impl SessionActor {
                 .push(buffer);
             });
         }
-        self.hub.add_pattern(following.clone());
+        self.hub.add_pattern(&following);
         // Those that came while the others were looked at.
-        for topic in self.hub.shared.directory.all() {
-            self.hub.follow_if_new(&following, &topic);
+        for topic in self.hub.shared.directory.matching(&pattern) {
+            self.hub.follow_new_parts(&following, &topic);
         }
         pump(&self.conn, &self.hub);
     }

@@ -1,7 +1,7 @@
 //! A store that refuses what it is told to refuse, at once or after it has taken it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -33,7 +33,11 @@ pub struct FailingStore {
     held: Mutex<Vec<Submission>>,
     /// Partitions whose opening waits, while it does.
     opens: Mutex<Option<Vec<HeldOpen>>>,
+    /// Facts that are not kept yet, while they wait.
+    facts: Mutex<Option<VecDeque<HeldFacts>>>,
 }
+
+type HeldFacts = (Vec<FactChange>, oneshot::Sender<Result<(), StoreError>>);
 
 type HeldOpen = (
     OpenPartition,
@@ -75,6 +79,33 @@ impl FailingStore {
             let opened = self.open(open).try_recv().expect("memory answers at once");
             let _ = sender.send(opened);
         }
+    }
+
+    /// Keeps no facts until [`FailingStore::settle_facts`].
+    pub fn hold_facts(&self) {
+        *self.facts.lock().unwrap() = Some(VecDeque::new());
+    }
+
+    /// How many transactions of facts wait.
+    pub fn held_facts(&self) -> usize {
+        self.facts.lock().unwrap().as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// Keeps the oldest transaction that waits, or refuses it; how many facts that were.
+    pub fn settle_facts(&self, mode: Mode) -> usize {
+        let held = self.facts.lock().unwrap().as_mut().and_then(VecDeque::pop_front);
+        let (changes, sender) = held.expect("a transaction waits");
+        let count = changes.len();
+        let kept = match mode {
+            Mode::Refuse => Err(broken()),
+            Mode::Store | Mode::Hold => self
+                .memory
+                .keep_facts(changes)
+                .try_recv()
+                .expect("memory answers at once"),
+        };
+        let _ = sender.send(kept);
+        count
     }
 
     /// What happens in the broker is told whatever becomes of the rest, so that a test meets only its own.
@@ -155,6 +186,11 @@ impl Store for FailingStore {
         self.memory.facts()
     }
     fn keep_facts(&self, changes: Vec<FactChange>) -> Completion<()> {
+        if let Some(held) = &mut *self.facts.lock().unwrap() {
+            let (sender, kept) = oneshot::channel();
+            held.push_back((changes, sender));
+            return kept;
+        }
         self.memory.keep_facts(changes)
     }
     fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError> {

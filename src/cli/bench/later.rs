@@ -10,24 +10,28 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use callboard_load::{
+    broker::{Callboard, Durability, Reader, Start},
+    dialect::{Role, TOPIC, sequence_of},
+    link::{Link, SCRATCH_BYTES},
+    opening::{Opening, ReceiveBuffer},
+    process::{self, Pinning, Server, fresh_directory},
+    wire::{Opcode, push_client_message},
+};
 use callboard_protocol::{Timestamp, time::format_rfc3339};
 use clap::Args;
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use super::{
-    super::{
-        Failure, complain,
-        table::{Table, thousands},
-    },
-    generator::SCRATCH_BYTES,
-    link::{Link, Looks, TOPIC, declare, sequence_of},
-    process::{self, Pinning, Server},
-    scenario::{Durability, fresh_directory},
-    wire::push_client_message,
+use super::super::{
+    Failure, complain,
+    table::{Table, thousands},
 };
+use super::scenario;
 
+/// How the broker is spoken to.
+const BROKER: Callboard = Callboard::new(Durability::Fsync);
 /// Records of one message to the broker.
 const MESSAGE_RECORDS: usize = 200;
 /// Records that are sent and not answered.
@@ -168,7 +172,7 @@ impl Drop for Directory {
 fn start(directory: &Directory, pinning: Pinning) -> Result<Server, Failure> {
     let data = directory.0.to_string_lossy().into_owned();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data", &data].map(str::to_owned);
-    Server::start(&arguments, None, pinning)
+    Ok(scenario::start(&arguments, None, pinning)?)
 }
 
 fn once(
@@ -190,14 +194,19 @@ fn once(
     };
     complain(&scenario);
     let mut server = start(directory, pinning)?;
-    declare(&server, args.partitions, durability.as_str())?;
+    let topic = Callboard {
+        partitions: args.partitions,
+        durability,
+        ..BROKER
+    };
+    topic.declare(&server, &[TOPIC.to_owned()])?;
     let plan = Plan {
         records: args.records,
         over_ms: args.over_ms,
         first: now_ms() as u64 + args.delay_ms,
     };
     let began = Instant::now();
-    let mut load = Socket::open(&server, None)?;
+    let mut load = Socket::publisher(&server)?;
     load.schedule(&plan, args.payload_bytes)?;
     let scheduled_per_s = f64::from(args.records) / began.elapsed().as_secs_f64();
     drop(load);
@@ -211,8 +220,7 @@ fn once(
         server = start(directory, pinning)?;
         start_ms = Some(u64::try_from(stopped.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
-    let subscribe = format!(r#"{{"type":"subscribe","id":1,"topic":"{TOPIC}","from":"earliest"}}"#);
-    let mut subscriber = Socket::open(&server, Some(&subscribe))?;
+    let mut subscriber = Socket::subscriber(&server)?;
     if now_ms() >= plan.first as f64 {
         return Err(Failure::new(
             "the first was due before all were scheduled: give more --delay-ms",
@@ -254,15 +262,26 @@ impl Plan {
 }
 
 struct Socket {
-    link: Link,
+    link: Link<Reader>,
     poll: Poll,
     events: Events,
     scratch: Vec<u8>,
 }
 
 impl Socket {
-    fn open(server: &Server, subscribe: Option<&str>) -> Result<Self, Failure> {
-        let mut link = Link::open(&server.address, subscribe)?;
+    fn publisher(server: &Server) -> Result<Self, Failure> {
+        let role = Role::Publisher { index: 0 };
+        Self::new(Link::open(&BROKER, &server.address, role)?)
+    }
+
+    fn subscriber(server: &Server) -> Result<Self, Failure> {
+        let mut opening = Opening::connect(&server.address, ReceiveBuffer::Default)?;
+        BROKER.follow(&mut opening, TOPIC, Start::Earliest)?;
+        let reader = Reader::first_subscriber(opening.frames());
+        Self::new(Link::new(opening.into_stream()?, reader))
+    }
+
+    fn new(mut link: Link<Reader>) -> Result<Self, Failure> {
         let poll = Poll::new()?;
         poll.registry().register(
             &mut link.stream,
@@ -293,10 +312,9 @@ impl Socket {
     fn schedule(&mut self, plan: &Plan, payload_bytes: usize) -> Result<(), Failure> {
         let total = u64::from(plan.records);
         let filling = "x".repeat(payload_bytes.saturating_sub(12));
-        let before = self.link.received();
         let mut lines = String::new();
         loop {
-            let answered = self.link.received() - before;
+            let answered = self.link.seen.answers;
             if answered >= total {
                 return Ok(());
             }
@@ -314,12 +332,12 @@ impl Socket {
                     lines.push('\n');
                     self.link.published += 1;
                 }
-                push_client_message(&mut self.link.outgoing, lines.as_bytes());
-                self.link.flush()?;
+                self.link
+                    .send(|outgoing| push_client_message(outgoing, Opcode::Text, lines.as_bytes()))?;
             }
             self.wait()?;
             self.link.flush()?;
-            self.link.receive(&mut self.scratch, Looks::AtLines, |_| {})?;
+            self.link.receive(&mut self.scratch)?;
         }
     }
 
@@ -337,8 +355,10 @@ impl Socket {
             // The first is due only in a while.
             self.poll
                 .poll(&mut self.events, Some(Duration::from_millis(100)))?;
-            self.link.receive(&mut self.scratch, Looks::AtLines, |line| {
-                let Some(record) = sequence_of(line) else { return };
+            self.link.receive_payloads(&mut self.scratch, |payload| {
+                let Some(record) = sequence_of(payload) else {
+                    return;
+                };
                 // Not before the read: what comes while it reads on would seem to come early.
                 let (due, now) = (plan.due(record) as f64, now_ms());
                 match seen.get_mut(record as usize) {

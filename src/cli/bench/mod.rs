@@ -5,22 +5,11 @@
 //! with no broker in it, turn by turn, so that a ratio comes out of one sitting: absolute figures differ
 //! from machine to machine, the ratio hardly.
 //!
-//! - [`scenario`]: what is set up and measured.
-//! - [`generator`]: the load. [`link`]: one socket of it. [`wire`]: its framing. [`bare`]: the bare server.
-//! - [`later`]: how late scheduled records come.
-//! - [`crew`]: the load of groups. [`duty`]: what one of their members does.
-//! - [`process`]: the servers as processes. [`report`]: tables.
+//! This is its command line; the load itself, the bare server and the tables are `crates/load`, which measures other
+//! servers, too. [`later`]: how late scheduled records come, which only Callboard is asked.
 
-mod bare;
-mod crew;
-mod duty;
-mod generator;
 mod later;
-mod link;
-mod process;
-mod report;
 mod scenario;
-mod wire;
 
 use std::{
     io::{self, Write as _},
@@ -28,14 +17,20 @@ use std::{
     time::Duration,
 };
 
+use callboard_load::{
+    bare,
+    broker::{Ack, Callboard, Durability, IN_FLIGHT_MAX, Subprotocol, duty::Duty},
+    ceiling,
+    crew::Plan,
+    mixed::MixedPlan,
+    process::{self, Pinning},
+    report,
+    sample::Sample,
+    workload::Timing,
+};
 use clap::{Args, Subcommand};
 
-use self::{
-    crew::Plan,
-    duty::Duty,
-    process::Pinning,
-    scenario::{Ack, Durability, Sample, Scenario, Target},
-};
+use self::scenario::{Conditions, Ingest, Running, Scenario, Target};
 use super::{Failure, complain};
 
 /// Credit of a worker: what the protocol gives when nothing is asked.
@@ -97,6 +92,9 @@ enum What {
         /// When records are answered
         #[arg(long, value_enum, value_delimiter = ',', default_value = "accepted")]
         ack: Vec<Ack>,
+        /// One JSON frame a record, in subprotocol callboard.v1.json, instead of the lines of one message
+        #[arg(long)]
+        json_frames: bool,
         /// What answered records survive
         #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
         durability: Vec<Durability>,
@@ -122,6 +120,17 @@ enum What {
         /// How many sockets
         #[arg(long, default_value_t = 5000)]
         connections: usize,
+    },
+    /// Many topics, publishers and subscribers at a fixed rate, some of whom read slowly
+    Mixed {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Records a second, of all publishers
+        #[arg(long, default_value_t = MixedPlan::default().rate_per_s)]
+        rate: u32,
+        /// How many subscribers read slowly
+        #[arg(long, default_value_t = MixedPlan::default().slow)]
+        slow: usize,
     },
     /// A shared group that acks each record: acked records a second of server CPU, beside `ingest`
     Queue {
@@ -246,7 +255,7 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
 }
 
 fn in_flight(text: &str) -> Result<usize, String> {
-    at_most(text, link::IN_FLIGHT_MAX)
+    at_most(text, IN_FLIGHT_MAX)
 }
 
 fn at_most(text: &str, most: usize) -> Result<usize, String> {
@@ -272,13 +281,24 @@ fn backlog(text: &str) -> Result<usize, String> {
 }
 
 impl CommonArgs {
-    fn duration(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
-    }
-
-    /// Before the measured part: caches fill, buffers grow, the processor wakes up.
-    fn warm_up(&self) -> Duration {
-        Duration::from_secs_f64((self.seconds / 5.0).min(1.0))
+    fn conditions(&self, pinning: Pinning) -> Conditions {
+        let running = self.server.as_ref().map(|url| {
+            let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+            Running {
+                address: rest.split('/').next().unwrap_or(rest).to_owned(),
+                pid: self.pid,
+            }
+        });
+        Conditions {
+            timing: Timing {
+                warm_up: Duration::from_secs_f64((self.seconds / 5.0).min(1.0)),
+                duration: Duration::from_secs_f64(self.seconds),
+                payload_bytes: self.payload_bytes,
+            },
+            running,
+            pinning,
+            data: self.data.clone(),
+        }
     }
 
     fn targets(&self) -> &'static [Target] {
@@ -309,10 +329,21 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             in_flight,
             partitions,
             ack,
+            json_frames,
             durability,
         } => {
-            let shape = (publishers, in_flight, partitions);
-            (common, ingests(shape, &ack, &durability))
+            let like = Ingest {
+                publishers,
+                in_flight,
+                partitions,
+                subprotocol: if json_frames {
+                    Subprotocol::Json
+                } else {
+                    Subprotocol::Ndjson
+                },
+                ..Ingest::default()
+            };
+            (common, ingests(like, &ack, &durability))
         }
         What::Latency {
             common,
@@ -321,6 +352,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
             durability,
         } => (common, latencies(&subscribers, rate, &durability)),
         What::Idle { common, connections } => (common, vec![Scenario::Idle { connections }]),
+        What::Mixed { common, rate, slow } => (common, vec![Scenario::Mixed(mixed(rate, slow))]),
         What::Queue {
             common,
             sources,
@@ -386,6 +418,14 @@ impl Sources {
     }
 }
 
+fn mixed(rate_per_s: u32, slow: usize) -> MixedPlan {
+    MixedPlan {
+        rate_per_s,
+        slow,
+        ..MixedPlan::default()
+    }
+}
+
 fn fanouts(subscribers: &[usize], in_flight: &[usize]) -> Vec<Scenario> {
     let each = |&in_flight: &usize| {
         subscribers.iter().map(move |&subscribers| Scenario::Fanout {
@@ -396,18 +436,15 @@ fn fanouts(subscribers: &[usize], in_flight: &[usize]) -> Vec<Scenario> {
     in_flight.iter().flat_map(each).collect()
 }
 
-fn ingests(
-    (publishers, in_flight, partitions): (usize, usize, usize),
-    acks: &[Ack],
-    durabilities: &[Durability],
-) -> Vec<Scenario> {
+/// Each with what else `like` has.
+fn ingests(like: Ingest, acks: &[Ack], durabilities: &[Durability]) -> Vec<Scenario> {
     let each = |&durability: &Durability| {
-        acks.iter().map(move |&ack| Scenario::Ingest {
-            publishers,
-            in_flight,
-            partitions,
-            ack,
-            durability,
+        acks.iter().map(move |&ack| {
+            Scenario::Ingest(Ingest {
+                ack,
+                durability,
+                ..like
+            })
         })
     };
     durabilities.iter().flat_map(each).collect()
@@ -426,8 +463,12 @@ fn latencies(subscribers: &[usize], rate_per_s: u32, durabilities: &[Durability]
 
 fn all() -> Vec<Scenario> {
     let mut scenarios = fanouts(&[100, 1000], &[128, 1]);
-    scenarios.extend(ingests((4, 256, 1), &[Ack::Accepted], &[Durability::Memory]));
-    scenarios.extend(ingests((4, 256, 1), &[Ack::Durable], &[Durability::Fsync]));
+    scenarios.extend(ingests(
+        Ingest::default(),
+        &[Ack::Accepted],
+        &[Durability::Memory],
+    ));
+    scenarios.extend(ingests(Ingest::default(), &[Ack::Durable], &[Durability::Fsync]));
     scenarios.extend(latencies(
         &[1, 10],
         1000,
@@ -457,7 +498,7 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
     }
     let mut runs = Runs {
         common,
-        pinning,
+        conditions: common.conditions(pinning),
         samples: Vec::new(),
     };
     for scenario in scenarios {
@@ -470,16 +511,28 @@ fn measure_all(common: &CommonArgs, scenarios: &[Scenario]) -> Result<(), Failur
         }
     }
     if runs.samples.is_empty() {
-        return Err(Failure::new("the bare server has no groups to measure"));
+        return Err(Failure::new(
+            "the bare server has no groups and no topics to measure",
+        ));
     }
     writeln!(io::stderr(), "\n{}", report::tables(&runs.samples))?;
+    if common.limit {
+        let Timing { payload_bytes, .. } = runs.conditions.timing;
+        let dialect = Callboard::new(Durability::Memory);
+        let alone = ceiling::measure(&dialect, payload_bytes, Duration::from_secs(1), pinning)?;
+        write!(
+            io::stderr(),
+            "{}",
+            ceiling::table(&[("callboard".to_owned(), alone)])
+        )?;
+    }
     Ok(())
 }
 
 /// What was measured so far.
 struct Runs<'a> {
     common: &'a CommonArgs,
-    pinning: Pinning,
+    conditions: Conditions,
     samples: Vec<Sample>,
 }
 
@@ -500,7 +553,7 @@ impl Runs<'_> {
 
     fn once(&self, scenario: &Scenario, name: &str, target: Target, run: usize) -> Result<Sample, Failure> {
         complain(&format!("{name} ({target:?}, run {})", run + 1));
-        let mut sample = scenario.measure(target, run, self.common, self.pinning)?;
+        let mut sample = scenario.measure(target, run, &self.conditions)?;
         name.clone_into(&mut sample.scenario);
         Ok(sample)
     }

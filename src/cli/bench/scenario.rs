@@ -1,77 +1,17 @@
-//! The scenarios: what is set up, what is measured, on either server.
+//! The scenarios of `callboard bench`: what they are called, what serves them, and the load's word for them.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+use std::path::{Path, PathBuf};
+
+use callboard_load::{
+    Failure,
+    broker::{self, Ack, Bare, Callboard, Durability, Subprotocol, duty::Duty},
+    crew::Plan,
+    mixed::MixedPlan,
+    process::{Launch, Pinning, Ready, Server, fresh_directory},
+    report::{BARE, CALLBOARD},
+    sample::Sample,
+    workload::{Timing, Workload},
 };
-
-use hdrhistogram::Histogram;
-use serde::Serialize;
-
-use super::{
-    super::{Failure, api},
-    CommonArgs,
-    crew::{Crew, Plan},
-    duty::Duty,
-    generator::{Load, Measured, Schedule, Window},
-    link::{Block, TOPIC, declare},
-    process::{Pinning, Server},
-};
-
-/// What a record's ack stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Ack {
-    /// Records are not answered
-    None,
-    /// Answered once they have an offset
-    Accepted,
-    /// Answered once they are as durable as the topic promises
-    Durable,
-}
-
-impl Ack {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Accepted => "accepted",
-            Self::Durable => "durable",
-        }
-    }
-
-    /// What the durability of a topic is asked with: all that it promises.
-    fn for_durability(durability: Durability) -> Self {
-        match durability {
-            Durability::Memory => Self::Accepted,
-            Durability::Os | Durability::Fsync => Self::Durable,
-        }
-    }
-
-    /// What stands in the frame; the default does not.
-    fn in_frame(self) -> Option<&'static str> {
-        (self != Self::Durable).then(|| self.as_str())
-    }
-}
-
-/// What an acked record survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Durability {
-    /// Nothing
-    Memory,
-    /// The end of the process
-    Os,
-    /// The end of the machine
-    Fsync,
-}
-
-impl Durability {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Os => "os",
-            Self::Fsync => "fsync",
-        }
-    }
-}
 
 /// One thing to measure.
 #[derive(Clone, Copy, Debug)]
@@ -79,13 +19,7 @@ pub(super) enum Scenario {
     /// One publisher, many subscribers.
     Fanout { subscribers: usize, in_flight: usize },
     /// Several publishers, one subscriber.
-    Ingest {
-        publishers: usize,
-        in_flight: usize,
-        partitions: usize,
-        ack: Ack,
-        durability: Durability,
-    },
+    Ingest(Ingest),
     /// A fixed rate, in an open loop.
     Latency {
         subscribers: usize,
@@ -94,6 +28,8 @@ pub(super) enum Scenario {
     },
     /// Subscribed sockets that get nothing.
     Idle { connections: usize },
+    /// A crowd, of whom some read slowly.
+    Mixed(MixedPlan),
     /// Publishers and a group that works off what they publish.
     Group {
         plan: Plan,
@@ -102,67 +38,74 @@ pub(super) enum Scenario {
     },
 }
 
+/// Several publishers, one subscriber.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ingest {
+    pub(super) publishers: usize,
+    pub(super) in_flight: usize,
+    pub(super) partitions: usize,
+    pub(super) ack: Ack,
+    pub(super) durability: Durability,
+    pub(super) subprotocol: Subprotocol,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            publishers: 4,
+            in_flight: 256,
+            partitions: 1,
+            ack: Ack::Accepted,
+            durability: Durability::Memory,
+            subprotocol: Subprotocol::Ndjson,
+        }
+    }
+}
+
+impl Ingest {
+    fn name(&self) -> String {
+        let (publishers, in_flight) = (self.publishers, self.in_flight);
+        let (ack, durability) = (self.ack.as_str(), self.durability.as_str());
+        let frames = match self.subprotocol {
+            Subprotocol::Json => "a frame a record, ",
+            Subprotocol::Ndjson => "",
+        };
+        let spread = match self.partitions {
+            1 => String::new(),
+            partitions => format!("{partitions} partitions, "),
+        };
+        format!("ingest, {publishers} x {in_flight} in flight, {frames}{spread}ack {ack}, {durability}")
+    }
+}
+
+/// What holds for all runs.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions {
+    pub(super) timing: Timing,
+    /// A broker that runs already, instead of one that is started.
+    pub(super) running: Option<Running>,
+    pub(super) pinning: Pinning,
+    /// Where servers keep their records; the system's temporary directory if it is not given.
+    pub(super) data: Option<PathBuf>,
+}
+
+/// A broker that somebody else started.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    /// `host:port`.
+    pub(super) address: String,
+    /// Its process, if CPU and memory are of interest.
+    pub(super) pid: Option<u32>,
+}
+
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// The broker.
     Callboard,
-    /// The bare server.
+    /// The server with no broker in it.
     Bare,
 }
-
-/// Microseconds from when a record should have been sent to when a subscriber had it.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Percentiles {
-    pub(super) p50_us: f64,
-    pub(super) p90_us: f64,
-    pub(super) p99_us: f64,
-    pub(super) p999_us: f64,
-    pub(super) max_us: f64,
-}
-
-/// One run of one scenario on one server.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Sample {
-    pub(super) scenario: String,
-    /// The scenario that was measured beside it, turn by turn, to compare with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) beside: Option<String>,
-    pub(super) target: Target,
-    pub(super) run: usize,
-    pub(super) seconds: f64,
-    /// Deliveries (`fanout`), records (`ingest`) or settled records (`queue`, `group`) in the window.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) per_server_cpu_s: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) per_s: Option<f64>,
-    pub(super) server_cpu_s: f64,
-    pub(super) load_cpu_s: f64,
-    pub(super) resident_bytes: u64,
-    pub(super) proportional_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) latency: Option<Percentiles>,
-    /// Records of an open loop that never came.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) lost: Option<u64>,
-    /// Resident memory a connection, before anything was sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) idle_bytes_per_connection: Option<f64>,
-    /// The same after every connection got a burst and was quiet again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) after_burst_bytes_per_connection: Option<f64>,
-}
-
-/// Records that every idle connection gets between the two looks at memory.
-const BURST_RECORDS: u64 = 200;
-/// Connections that are open before memory is looked at first, so that lazy set-up is not counted.
-const WARM_CONNECTIONS: usize = 10;
-/// Memory counts as settled when it did not change for so long.
-const SETTLE: Duration = Duration::from_millis(500);
-const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 impl Scenario {
     /// A name that says all that matters.
@@ -174,20 +117,7 @@ impl Scenario {
             } => {
                 format!("fanout, {subscribers} subscribers, {in_flight} in flight, memory")
             }
-            Self::Ingest {
-                publishers,
-                in_flight,
-                partitions,
-                ack,
-                durability,
-            } => {
-                let (ack, durability) = (ack.as_str(), durability.as_str());
-                let spread = match partitions {
-                    1 => String::new(),
-                    _ => format!("{partitions} partitions, "),
-                };
-                format!("ingest, {publishers} x {in_flight} in flight, {spread}ack {ack}, {durability}")
-            }
+            Self::Ingest(ingest) => ingest.name(),
             Self::Latency {
                 subscribers,
                 rate_per_s,
@@ -197,6 +127,7 @@ impl Scenario {
                 durability.as_str()
             ),
             Self::Idle { connections } => format!("idle, {connections} connections"),
+            Self::Mixed(plan) => format!("{}, memory", plan.name()),
             Self::Group {
                 plan,
                 partitions,
@@ -221,9 +152,10 @@ impl Scenario {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Fanout { .. } => "fanout",
-            Self::Ingest { .. } => "ingest",
+            Self::Ingest(_) => "ingest",
             Self::Latency { .. } => "latency",
             Self::Idle { .. } => "idle",
+            Self::Mixed(_) => "mixed",
             Self::Group { plan, .. } => match plan.duty {
                 Duty::Ack => "queue",
                 Duty::Commit { .. } => "group",
@@ -235,37 +167,87 @@ impl Scenario {
     /// same publishers with the same durability.
     pub(super) fn beside(&self) -> Option<Self> {
         match *self {
-            Self::Group { plan, durability, .. } => Some(Self::Ingest {
+            Self::Group { plan, durability, .. } => Some(Self::Ingest(Ingest {
                 publishers: plan.publishers,
                 in_flight: plan.in_flight,
-                partitions: 1,
                 ack: Ack::for_durability(durability),
                 durability,
-            }),
+                ..Ingest::default()
+            })),
             _ => None,
         }
     }
 
-    /// Whether it says anything of `target`; the bare server knows no groups.
+    /// Whether it says anything of `target`; the bare server knows no groups and no topics.
     pub(super) fn runs_on(&self, target: Target) -> bool {
-        target == Target::Callboard || !matches!(self, Self::Group { .. })
+        target == Target::Callboard || !matches!(self, Self::Group { .. } | Self::Mixed(_))
     }
 
     fn durability(&self) -> Durability {
         match *self {
-            Self::Ingest { durability, .. }
+            Self::Ingest(Ingest { durability, .. })
             | Self::Latency { durability, .. }
             | Self::Group { durability, .. } => durability,
-            Self::Fanout { .. } | Self::Idle { .. } => Durability::Memory,
+            Self::Fanout { .. } | Self::Idle { .. } | Self::Mixed(_) => Durability::Memory,
         }
     }
 
-    fn window(&self) -> Window {
+    fn workload(&self) -> Workload {
         match *self {
-            Self::Fanout { in_flight, .. } => Window::Delivered(in_flight),
-            Self::Ingest { ack: Ack::None, .. } => Window::Sockets,
-            Self::Ingest { in_flight, .. } => Window::Answered(in_flight),
-            Self::Latency { .. } | Self::Idle { .. } | Self::Group { .. } => Window::Delivered(1),
+            Self::Fanout {
+                subscribers,
+                in_flight,
+            } => Workload::Fanout {
+                subscribers,
+                in_flight,
+            },
+            Self::Ingest(Ingest {
+                publishers,
+                in_flight,
+                ..
+            }) => Workload::Ingest {
+                publishers,
+                subscribers: 1,
+                in_flight,
+            },
+            Self::Latency {
+                subscribers,
+                rate_per_s,
+                ..
+            } => Workload::Latency {
+                subscribers,
+                rate_per_s,
+            },
+            Self::Idle { connections } => Workload::Idle { connections },
+            Self::Mixed(plan) => Workload::Mixed(plan),
+            Self::Group { plan, .. } => Workload::Group(plan),
+        }
+    }
+
+    fn dialect(&self) -> Callboard {
+        let plain = Callboard::new(self.durability());
+        match *self {
+            Self::Ingest(Ingest {
+                partitions,
+                ack,
+                subprotocol,
+                ..
+            }) => Callboard {
+                partitions,
+                ack,
+                subprotocol,
+                ..plain
+            },
+            Self::Group {
+                partitions,
+                durability,
+                ..
+            } => Callboard {
+                partitions,
+                ack: Ack::for_durability(durability),
+                ..plain
+            },
+            Self::Fanout { .. } | Self::Latency { .. } | Self::Idle { .. } | Self::Mixed(_) => plain,
         }
     }
 
@@ -277,294 +259,89 @@ impl Scenario {
         &self,
         target: Target,
         run: usize,
-        common: &CommonArgs,
-        pinning: Pinning,
+        conditions: &Conditions,
     ) -> Result<Sample, Failure> {
-        let server = self.start(target, common, pinning)?;
-        let mut sample = Sample {
+        let (workload, dialect, timing) = (self.workload(), self.dialect(), conditions.timing);
+        let server = self.start(target, conditions)?;
+        let figures = match target {
+            Target::Callboard => workload.measure(&dialect, &server, timing)?,
+            Target::Bare => workload.measure(&Bare(dialect), &server, timing)?,
+        };
+        if conditions.running.is_some() && target == Target::Callboard {
+            broker::delete_topics(&server, &workload.topics())?;
+        }
+        Ok(Sample {
             scenario: self.name(),
             beside: None,
-            target,
+            target: target.as_str().to_owned(),
             run,
-            seconds: 0.0,
-            count: None,
-            per_server_cpu_s: None,
-            per_s: None,
-            server_cpu_s: 0.0,
-            load_cpu_s: 0.0,
-            resident_bytes: 0,
-            proportional_bytes: 0,
-            latency: None,
-            lost: None,
-            idle_bytes_per_connection: None,
-            after_burst_bytes_per_connection: None,
-        };
-        match *self {
-            Self::Fanout { subscribers, .. } => {
-                self.throughput(&server, (1, subscribers), common, &mut sample)?
-            }
-            Self::Ingest { publishers, .. } => {
-                self.throughput(&server, (publishers, 1), common, &mut sample)?
-            }
-            Self::Latency {
-                subscribers,
-                rate_per_s,
-                ..
-            } => latency(&server, (subscribers, rate_per_s), common, &mut sample)?,
-            Self::Idle { connections } => idle(&server, connections, common, &mut sample)?,
-            Self::Group { plan, durability, .. } => group(
-                &server,
-                plan,
-                Ack::for_durability(durability),
-                common,
-                &mut sample,
-            )?,
-        }
-        if common.server.is_some() && target == Target::Callboard {
-            delete_topic(&server)?;
-        }
-        Ok(sample)
+            figures,
+        })
     }
 
-    fn start(&self, target: Target, common: &CommonArgs, pinning: Pinning) -> Result<Server, Failure> {
-        let directory = fresh_directory(common.data.as_deref());
-        let text = |text: &str| text.to_owned();
-        if target == Target::Bare {
-            let mut arguments = vec![
-                text("bench"),
-                text("bare-server"),
-                text("--durability"),
-                text(self.durability().as_str()),
-            ];
-            if matches!(self, Self::Ingest { ack: Ack::None, .. }) {
-                arguments.push(text("--silent"));
-            }
-            if matches!(
-                self,
-                Self::Latency {
-                    durability: Durability::Fsync,
-                    ..
-                }
-            ) {
-                std::fs::create_dir_all(&directory)?;
-                let file = directory.join("records").to_string_lossy().into_owned();
-                arguments.extend([text("--file"), file]);
-            }
-            return Server::start(&arguments, Some(directory), pinning);
-        }
-        let server = match &common.server {
-            Some(url) => {
-                let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-                Server::running(rest.split('/').next().unwrap_or(rest).to_owned(), common.pid)
-            }
-            None => {
+    fn start(&self, target: Target, conditions: &Conditions) -> Result<Server, Failure> {
+        let directory = fresh_directory(conditions.data.as_deref());
+        match (target, &conditions.running) {
+            (Target::Bare, _) => start(&self.bare(&directory)?, Some(directory), conditions.pinning),
+            (Target::Callboard, Some(running)) => Ok(Server::running(running.address.clone(), running.pid)),
+            (Target::Callboard, None) => {
                 let data = directory.to_string_lossy().into_owned();
-                let arguments = [
-                    text("serve"),
-                    text("--listen"),
-                    text("127.0.0.1:0"),
-                    text("--data"),
-                    data,
-                ];
-                Server::start(&arguments, Some(directory), pinning)?
+                let arguments = ["serve", "--listen", "127.0.0.1:0", "--data", &data].map(str::to_owned);
+                start(&arguments, Some(directory), conditions.pinning)
             }
-        };
-        let partitions = match *self {
-            Self::Group { partitions, .. } | Self::Ingest { partitions, .. } => partitions,
-            _ => 1,
-        };
-        declare(&server, partitions, self.durability().as_str())?;
-        Ok(server)
-    }
-
-    fn throughput(
-        &self,
-        server: &Server,
-        (publishers, subscribers): (usize, usize),
-        common: &CommonArgs,
-        sample: &mut Sample,
-    ) -> Result<(), Failure> {
-        let window = self.window();
-        let (ack, lines) = match *self {
-            Self::Ingest { ack, in_flight, .. } => (ack.in_frame(), in_flight),
-            Self::Fanout { in_flight, .. } => (None, in_flight),
-            Self::Latency { .. } | Self::Idle { .. } | Self::Group { .. } => (None, 1),
-        };
-        let block = Block::new(lines, common.payload_bytes, ack);
-        let mut load = Load::open(server, publishers, subscribers)?;
-        let measured = load.run(server, &block, window, (common.warm_up(), common.duration()))?;
-        sample.take(&measured);
-        sample.take_count(measured.count(window));
-        Ok(())
-    }
-}
-
-impl Sample {
-    fn take(&mut self, measured: &Measured) {
-        self.seconds = measured.elapsed.as_secs_f64();
-        self.server_cpu_s = measured.server_cpu.as_secs_f64();
-        self.load_cpu_s = measured.load_cpu.as_secs_f64();
-        self.resident_bytes = measured.memory.resident_bytes;
-        self.proportional_bytes = measured.memory.proportional_bytes;
-    }
-
-    /// What was done in the seconds that are known already.
-    fn take_count(&mut self, count: u64) {
-        let per = |seconds: f64| (seconds > 0.0).then(|| count as f64 / seconds);
-        self.count = Some(count);
-        self.per_s = per(self.seconds);
-        self.per_server_cpu_s = per(self.server_cpu_s);
-    }
-}
-
-fn group(
-    server: &Server,
-    plan: Plan,
-    ack: Ack,
-    common: &CommonArgs,
-    sample: &mut Sample,
-) -> Result<(), Failure> {
-    let block = Block::new(plan.in_flight, common.payload_bytes, ack.in_frame());
-    let mut crew = Crew::open(server, plan)?;
-    let measured = crew.run(server, &block, (common.warm_up(), common.duration()))?;
-    sample.take(&measured);
-    sample.take_count(measured.delivered);
-    Ok(())
-}
-
-fn latency(
-    server: &Server,
-    (subscribers, rate_per_s): (usize, u32),
-    common: &CommonArgs,
-    sample: &mut Sample,
-) -> Result<(), Failure> {
-    let mut load = Load::open(server, 1, subscribers)?;
-    let records_in = |time: Duration| (time.as_secs_f64() * f64::from(rate_per_s)) as u64;
-    let warm_up = records_in(common.warm_up());
-    let schedule = Schedule {
-        records: warm_up + records_in(common.duration()),
-        rate_per_s,
-        payload_bytes: common.payload_bytes,
-    };
-    let mut histogram = new_histogram();
-    let before = (
-        Instant::now(),
-        server.usage(),
-        super::process::usage_of(0).unwrap_or_default(),
-    );
-    let lost = load.run_open_loop(&schedule, |sequence, late| {
-        if sequence >= warm_up {
-            histogram.saturating_record(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX));
-        }
-    })?;
-    let after = (server.usage(), super::process::usage_of(0).unwrap_or_default());
-    sample.take(&Measured {
-        elapsed: before.0.elapsed(),
-        server_cpu: after.0.cpu.saturating_sub(before.1.cpu),
-        load_cpu: after.1.cpu.saturating_sub(before.2.cpu),
-        memory: after.0,
-        ..Measured::default()
-    });
-    sample.latency = Some(percentiles(&histogram));
-    sample.lost = Some(lost);
-    Ok(())
-}
-
-/// From a microsecond to a minute, in nanoseconds, three digits.
-fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are constants that work")
-}
-
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
-    let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
-    Percentiles {
-        p50_us: at(0.5),
-        p90_us: at(0.9),
-        p99_us: at(0.99),
-        p999_us: at(0.999),
-        max_us: histogram.max() as f64 / 1_000.0,
-    }
-}
-
-fn idle(
-    server: &Server,
-    connections: usize,
-    common: &CommonArgs,
-    sample: &mut Sample,
-) -> Result<(), Failure> {
-    let block = Block::new(8, common.payload_bytes, None);
-    let mut warm = Load::open(server, 1, WARM_CONNECTIONS)?;
-    warm.publish_count(&block, BURST_RECORDS, SETTLE_MAX)?;
-    let started_at = Instant::now();
-    let before = settled(server);
-    let mut load = Load::open(server, 1, connections)?;
-    let idle = settled(server);
-    load.publish_count(&block, BURST_RECORDS, Duration::from_secs(120))?;
-    let after = settled(server);
-    let per_connection = |bytes: u64| (bytes as f64 - before as f64) / (connections + 1) as f64;
-    let usage = server.usage();
-    sample.take(&Measured {
-        elapsed: started_at.elapsed(),
-        server_cpu: usage.cpu,
-        memory: usage,
-        ..Measured::default()
-    });
-    sample.idle_bytes_per_connection = Some(per_connection(idle));
-    sample.after_burst_bytes_per_connection = Some(per_connection(after));
-    Ok(())
-}
-
-/// Resident memory once it no longer changes, bytes.
-fn settled(server: &Server) -> u64 {
-    let deadline = Instant::now() + SETTLE_MAX;
-    let mut last = server.usage().resident_bytes;
-    let mut since = Instant::now();
-    while Instant::now() < deadline && since.elapsed() < SETTLE {
-        std::thread::sleep(Duration::from_millis(50));
-        let now = server.usage().resident_bytes;
-        if now != last {
-            last = now;
-            since = Instant::now();
         }
     }
-    last
-}
 
-/// A broker that was there before gets back the state it had.
-fn delete_topic(server: &Server) -> Result<(), Failure> {
-    let url = format!("http://{}/api/v1/topics/{TOPIC}", server.address);
-    let (status, answer) =
-        api::request("DELETE", &url, None).map_err(|error| Failure::new(format!("DELETE {url}: {error}")))?;
-    if (200..300).contains(&status) {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("DELETE {url}: HTTP {status} {answer}")))
-    }
-}
-
-pub(super) fn fresh_directory(parent: Option<&Path>) -> PathBuf {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-    parent.join(format!("callboard-bench-{}-{number}", std::process::id()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stall_is_charged_to_every_record_that_it_held_up() {
-        // One record a millisecond for a second; the server stands still for the first half of it.
-        let mut histogram = new_histogram();
-        for place in 0..1000_u64 {
-            let due_ms = place;
-            let came_ms = due_ms.max(500);
-            histogram.saturating_record((came_ms - due_ms).max(1) * 1_000_000);
+    /// The command line of the bare server.
+    fn bare(&self, directory: &Path) -> Result<Vec<String>, Failure> {
+        let durability = self.durability().as_str();
+        let mut arguments = ["bench", "bare-server", "--durability", durability]
+            .map(str::to_owned)
+            .to_vec();
+        if matches!(self, Self::Ingest(Ingest { ack: Ack::None, .. })) {
+            arguments.push("--silent".to_owned());
         }
-        let found = percentiles(&histogram);
-        // Counting one late record only would put the 90th percentile at a millisecond.
-        assert!((found.p90_us / 1000.0 - 400.0).abs() < 5.0, "{found:?}");
-        assert!((found.max_us / 1000.0 - 500.0).abs() < 5.0, "{found:?}");
+        if matches!(
+            self,
+            Self::Latency {
+                durability: Durability::Fsync,
+                ..
+            }
+        ) {
+            std::fs::create_dir_all(directory)?;
+            let file = directory.join("records").to_string_lossy().into_owned();
+            arguments.extend(["--file".to_owned(), file]);
+        }
+        Ok(arguments)
     }
+}
+
+impl Target {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Callboard => CALLBOARD,
+            Self::Bare => BARE,
+        }
+    }
+}
+
+/// Starts this program with `arguments` and waits until it says where it listens.
+///
+/// `directory` is removed when the server is stopped.
+///
+/// # Errors
+/// It does not start, or says nothing for too long.
+pub(super) fn start(
+    arguments: &[String],
+    directory: Option<PathBuf>,
+    pinning: Pinning,
+) -> Result<Server, Failure> {
+    Server::start(Launch {
+        program: std::env::current_exe()?,
+        arguments: arguments.to_vec(),
+        environment: vec![("RUST_LOG".to_owned(), "error".to_owned())],
+        directory,
+        pinning,
+        ready: Ready::Says,
+    })
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{
     GapReason, PartitionKey, Retention, StoreError,
-    expiry::Expiry,
+    expiry::Contents,
     tail::{body, missing},
 };
 
@@ -76,10 +76,10 @@ impl Appender {
     /// [`StoreError::Io`].
     pub fn add(&mut self, key: PartitionKey, batch: &Batch) -> Result<(), StoreError> {
         let records = body(batch);
-        let (kind, expiry) = match missing(batch) {
-            None => (EntryKind::Records, Expiry::of(batch)),
-            Some(GapReason::Expired) => (EntryKind::Expired, Some(Expiry::PAST)),
-            Some(_) => (EntryKind::Hurt, None),
+        let (kind, contents) = match missing(batch) {
+            None => (EntryKind::Records, Contents::of(batch)),
+            Some(GapReason::Expired) => (EntryKind::Expired, Contents::PAST),
+            Some(_) => (EntryKind::Hurt, Contents::LOST),
         };
         let header = EntryHeader {
             id: self.open.id,
@@ -92,7 +92,7 @@ impl Appender {
             body_bytes: records.len() as u32,
         };
         header.encode_entry(records, &mut self.buffer);
-        self.index.note(&header, self.position, expiry);
+        self.index.note(&header, self.position, contents);
         self.position += header.entry_bytes() as u64;
         if self.buffer.len() >= CHUNK_BYTES {
             self.write()?;

@@ -45,6 +45,13 @@ enum Change {
     Fact(FactChange),
 }
 
+/// What a group of requests has made of a topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    There,
+    Gone,
+}
+
 enum Request {
     Create(StoredTopic, oneshot::Sender<Result<TopicId, StoreError>>),
     Change(Change, oneshot::Sender<Result<(), StoreError>>),
@@ -207,7 +214,9 @@ impl Server {
             return;
         }
         let mut last_id = self.last_id;
-        let mut topics = self.topics.view().clone();
+        // What the group itself makes and removes: the topics are many, and a copy of them for each change would make
+        // the thousandth topic dearer than the first.
+        let mut touched: HashMap<TopicId, Presence> = HashMap::new();
         let mut changes = Vec::new();
         let mut answers: Vec<Box<dyn FnOnce(Option<StoreError>) + Send>> = Vec::new();
         for request in group {
@@ -216,7 +225,7 @@ impl Server {
                     last_id += 1;
                     topic.id = TopicId(last_id);
                     let id = topic.id;
-                    topics.insert(id, topic.clone());
+                    touched.insert(id, Presence::There);
                     changes.push(Change::Put(topic));
                     answers.push(Box::new(move |error| {
                         drop(sender.send(error.map_or(Ok(id), Err)))
@@ -224,11 +233,12 @@ impl Server {
                 }
                 Request::Change(change, sender) => {
                     let is_known = match &change {
-                        Change::Put(topic) => topics
-                            .get_mut(&topic.id)
-                            .map(|known| *known = topic.clone())
-                            .is_some(),
-                        Change::Remove(id) => topics.remove(id).is_some(),
+                        Change::Put(topic) => self.is_known(topic.id, &touched),
+                        Change::Remove(id) => {
+                            let is_known = self.is_known(*id, &touched);
+                            touched.insert(*id, Presence::Gone);
+                            is_known
+                        }
                         Change::Fact(_) => true,
                     };
                     if is_known {
@@ -254,10 +264,30 @@ impl Server {
             .map(|error| database_error("change", &self.path, *error));
         if error.is_none() {
             self.last_id = last_id;
-            *self.topics.change() = topics;
+            self.show(changes);
         }
         for answer in answers {
             answer(error.clone());
+        }
+    }
+
+    /// Whether there is such a topic after what the group has done so far.
+    fn is_known(&self, id: TopicId, touched: &HashMap<TopicId, Presence>) -> bool {
+        match touched.get(&id) {
+            Some(presence) => *presence == Presence::There,
+            None => self.topics.view().contains_key(&id),
+        }
+    }
+
+    /// Lets everybody see what was committed.
+    fn show(&self, changes: Vec<Change>) {
+        let mut topics = self.topics.change();
+        for change in changes {
+            match change {
+                Change::Put(topic) => drop(topics.insert(topic.id, topic)),
+                Change::Remove(id) => drop(topics.remove(&id)),
+                Change::Fact(_) => {}
+            }
         }
     }
 

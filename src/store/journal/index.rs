@@ -10,7 +10,7 @@ use super::{
     format::{EntryHeader, FILE_HEADER_BYTES, FORMAT_VERSION, u32_at, u64_at},
     reader::Found,
 };
-use crate::store::expiry::Expiry;
+use crate::store::expiry::{Contents, Expiry};
 
 const MAGIC: [u8; 8] = *b"CBSINDEX";
 const HEAD_BYTES: usize = 88;
@@ -18,6 +18,8 @@ const HEAD_BYTES: usize = 88;
 const HEAD_BYTES_1: usize = 72;
 const POINT_BYTES: usize = 24;
 const EXPIRING_BYTES: usize = 24;
+/// At the end, where the first files of version 2 have nothing.
+const TAIL_BYTES: usize = 8;
 /// So finely it is known which bytes expire when.
 const EXPIRING_MAX: usize = 16;
 /// A point is kept for the first entry after each of so many bytes.
@@ -57,6 +59,8 @@ pub struct Summary {
     ids_at: Timestamp,
     /// In the order of time.
     expiring: Vec<Expiring>,
+    /// The newest timestamp of what has message ids, whether it expires or not, or 0.
+    pub last_id_timestamp: Timestamp,
 }
 
 impl Summary {
@@ -82,8 +86,23 @@ impl Summary {
         expired.map(|expiring| expiring.bytes).sum()
     }
 
-    fn note(&mut self, timestamp: Timestamp, bytes: u64, expiry: Option<Expiry>) {
+    /// When more of it may go than may at `now`, if it ever does.
+    pub fn next_expiry(&self, now: Timestamp, ids_ms: Option<u64>) -> Option<Timestamp> {
+        let whole = (self.expires_at != NEVER).then_some((Timestamp(self.expires_at), self.ids_at));
+        let sums = self
+            .expiring
+            .iter()
+            .map(|expiring| (expiring.at, expiring.ids_at));
+        let may_go = sums
+            .chain(whole)
+            .map(|(at, ids_at)| Expiry { at, ids_at }.may_go_at(ids_ms));
+        may_go.filter(|at| *at > now).min()
+    }
+
+    fn note(&mut self, timestamp: Timestamp, bytes: u64, contents: Contents) {
+        let Contents { expiry, ids_at } = contents;
         self.last_timestamp = self.last_timestamp.max(timestamp);
+        self.last_id_timestamp = self.last_id_timestamp.max(ids_at);
         self.expires_at = self.expires_at.max(expiry.map_or(NEVER, |expiry| expiry.at.0));
         if let Some(expiry) = expiry.filter(|expiry| *expiry != Expiry::PAST) {
             self.ids_at = self.ids_at.max(expiry.ids_at);
@@ -138,13 +157,14 @@ impl Index {
                 expires_at: 0,
                 ids_at: Timestamp(0),
                 expiring: Vec::new(),
+                last_id_timestamp: Timestamp(0),
             },
             points: Vec::new(),
         }
     }
 
-    /// Takes note of the next entry; `expiry` is its last record's, `None` for never.
-    pub fn note(&mut self, header: &EntryHeader, position: u64, expiry: Option<Expiry>) {
+    /// Takes note of the next entry.
+    pub fn note(&mut self, header: &EntryHeader, position: u64, contents: Contents) {
         let is_distant = |last: &Point| position >= last.position + POINT_DISTANCE_BYTES;
         if self.points.last().is_none_or(is_distant) {
             self.points.push(Point {
@@ -157,14 +177,14 @@ impl Index {
         self.next_offset = header.next_offset();
         self.next_sequence = header.sequence + 1;
         self.summary
-            .note(header.timestamp, header.entry_bytes() as u64, expiry);
+            .note(header.timestamp, header.entry_bytes() as u64, contents);
     }
 
     /// Takes note of entries that were found in bytes that begin at `start`; those that are hurt never
     /// expire, because nobody can say when.
-    pub fn note_found(&mut self, entries: &[Found], start: u64, expiry: impl Fn(&Found) -> Option<Expiry>) {
+    pub fn note_found(&mut self, entries: &[Found], start: u64, contents: impl Fn(&Found) -> Contents) {
         for found in entries {
-            self.note(&found.header, start + found.position as u64, expiry(found));
+            self.note(&found.header, start + found.position as u64, contents(found));
         }
     }
 
@@ -194,7 +214,7 @@ impl Index {
     pub fn encode(&self, id: u64) -> Vec<u8> {
         let summary = &self.summary;
         let body_bytes = self.points.len() * POINT_BYTES + summary.expiring.len() * EXPIRING_BYTES;
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + body_bytes);
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + body_bytes + TAIL_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
@@ -213,7 +233,8 @@ impl Index {
         let points = points.flat_map(|point| [point.offset.0, point.timestamp.0, point.position]);
         let expiring = summary.expiring.iter();
         let expiring = expiring.flat_map(|expiring| [expiring.at.0, expiring.ids_at.0, expiring.bytes]);
-        for number in head.into_iter().chain(points).chain(expiring) {
+        let tail = [summary.last_id_timestamp.0];
+        for number in head.into_iter().chain(points).chain(expiring).chain(tail) {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         let crc = checksum(&bytes);
@@ -254,6 +275,8 @@ impl Index {
                 expires_at: u64_at(bytes, 56),
                 ids_at: Timestamp(0),
                 expiring: Vec::new(),
+                // There may be message ids up to its end, unless it says otherwise.
+                last_id_timestamp: Timestamp(u64_at(bytes, 48)),
             },
             points: points.collect(),
         };
@@ -266,13 +289,19 @@ impl Index {
         let expected = usize::try_from(u64_at(bytes, 80))
             .ok()?
             .checked_mul(EXPIRING_BYTES)?;
+        let (expiring, tail) = expiring.split_at_checked(expected)?;
+        match tail.len() {
+            0 => {}
+            TAIL_BYTES => index.summary.last_id_timestamp = Timestamp(u64_at(tail, 0)),
+            _ => return None,
+        }
         let numbers = expiring.chunks_exact(EXPIRING_BYTES).map(|numbers| Expiring {
             at: Timestamp(u64_at(numbers, 0)),
             ids_at: Timestamp(u64_at(numbers, 8)),
             bytes: u64_at(numbers, 16),
         });
         index.summary.expiring = numbers.collect();
-        (expiring.len() == expected).then_some(index)
+        Some(index)
     }
 }
 

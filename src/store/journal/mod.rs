@@ -208,6 +208,15 @@ impl JournalStore {
     }
 }
 
+#[cfg(test)]
+impl JournalStore {
+    /// How many partitions retention would pass over at `now`.
+    pub fn partitions_at_rest(&self, now: Timestamp) -> usize {
+        let partitions = self.inner.all_on_disk();
+        partitions.iter().filter(|partition| partition.rests(now)).count()
+    }
+}
+
 impl Drop for JournalStore {
     fn drop(&mut self) {
         // Refused if the store was shut down: then the threads end by themselves.

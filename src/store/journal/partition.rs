@@ -47,6 +47,7 @@ pub struct Partition {
     last_timestamp: AtomicU64,
     retention: Mutex<Retention>,
     expiries: Mutex<Expiries>,
+    rest: Mutex<Option<Rest>>,
     /// Counts the segments that were replaced, so that who reads notices.
     rewrites: AtomicU64,
     /// A file was renamed, and it is not certain that this is on the device.
@@ -55,6 +56,23 @@ pub struct Partition {
     is_closed: AtomicBool,
     /// The writer thread's own.
     pub(super) slot: Mutex<Slot>,
+}
+
+/// Until when retention has nothing to do, as long as the partition stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rest {
+    state: RestState,
+    until: Timestamp,
+}
+
+/// What changes with everything that could give retention something to do before that.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RestState {
+    next: Offset,
+    laid: Offset,
+    first: Offset,
+    rewrites: u64,
+    retention: Retention,
 }
 
 impl Partition {
@@ -81,6 +99,7 @@ impl Partition {
             last_timestamp: AtomicU64::new(end.last_timestamp.0),
             retention: Mutex::default(),
             expiries: Mutex::default(),
+            rest: Mutex::default(),
             rewrites: AtomicU64::new(0),
             has_unsure_names: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
@@ -226,6 +245,37 @@ impl Partition {
         self.unlaid_bytes.fetch_sub(freed, Ordering::Relaxed);
         self.files.unlaid_bytes.fetch_sub(freed, Ordering::Relaxed);
         freed
+    }
+
+    /// When the next batch in memory may go that [`Self::expire`] has seen.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    }
+
+    /// What it is like now; taken before retention looks at it.
+    pub fn rest_state(&self) -> RestState {
+        RestState {
+            next: self.next_offset(),
+            laid: self.laid_offset(),
+            first: self.first_offset(),
+            rewrites: self.rewrites(),
+            retention: self.retention(),
+        }
+    }
+
+    /// Says until when retention has nothing to do, if that is known; most partitions are quiet, and with ten thousand
+    /// of them a look at each in every round would be most of what an idle broker does.
+    pub fn set_rest(&self, state: RestState, until: Option<Timestamp>) {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = until.map(|until| Rest { state, until });
+    }
+
+    /// Whether retention has nothing to do.
+    pub fn rests(&self, now: Timestamp) -> bool {
+        let rest = *self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.is_some_and(|rest| now < rest.until && rest.state == self.rest_state())
     }
 
     /// The oldest batch that is not in a segment yet.
@@ -495,6 +545,22 @@ impl Log for Partition {
                 return Ok(found?.max(self.first_offset()));
             }
         }
+    }
+
+    fn id_from(&self, from: Offset, since: Timestamp) -> Result<Offset, StoreError> {
+        let mut from = from.max(self.first_offset());
+        while from < self.laid_offset() {
+            let Some((segment, end)) = self.segment_of(from) else {
+                break;
+            };
+            self.files.touch(&segment);
+            let summary = segment.summary(self.files.disk.as_ref())?;
+            if end <= from || (summary.last_id_timestamp.0 > 0 && summary.last_id_timestamp >= since) {
+                break;
+            }
+            from = end;
+        }
+        Ok(from)
     }
 
     fn set_retention(&self, retention: Retention) {

@@ -60,17 +60,28 @@ pub fn retain(files: &Files, now: Timestamp, partitions: &[Arc<Partition>]) -> U
     };
     let mut unlaid = Unlaid::Stays;
     let mut wasteful = Vec::new();
-    for partition in partitions.iter().filter(|partition| !partition.is_closed()) {
+    for partition in partitions {
+        if partition.is_closed() || partition.rests(now) {
+            continue;
+        }
+        let state = partition.rest_state();
         let expired = partition.expire(now);
         files.expired_bytes.fetch_add(expired, Ordering::Relaxed);
         let done = retain_one(files, partition, now, &mut budget)
             .and_then(|()| find_wasteful(files, partition, now, &mut budget, &mut wasteful));
-        if let Err(error) = done {
-            log::warn!("retention is tried again later: {error}");
-        }
-        if has_unlaid_to_go(partition, now) {
+        let has_unlaid_to_go = has_unlaid_to_go(partition, now);
+        if has_unlaid_to_go {
             unlaid = Unlaid::MayGo;
         }
+        let until = match done {
+            Ok(Some(until)) if !has_unlaid_to_go => Some(until.min(next_in_memory(partition))),
+            Ok(_) => None,
+            Err(error) => {
+                log::warn!("retention is tried again later: {error}");
+                None
+            }
+        };
+        partition.set_rest(state, until);
     }
     rewriting::rewrite_worst(files, wasteful, now);
     let expired_max = EXPIRED_BYTES_MAX.min(files.options.journal_bytes / 4);
@@ -83,6 +94,17 @@ pub fn retain(files: &Files, now: Timestamp, partitions: &[Arc<Partition>]) -> U
     unlaid
 }
 
+/// Never, as good as.
+const FAR_AWAY: Timestamp = Timestamp(u64::MAX);
+
+/// When something of what is in memory may go.
+fn next_in_memory(partition: &Partition) -> Timestamp {
+    let age_ms = partition.retention().age_ms;
+    let oldest = age_ms.and_then(|age_ms| Some(partition.first_unlaid()?.timestamp.plus_ms(age_ms)));
+    let expiry = partition.next_expiry();
+    oldest.into_iter().chain(expiry).min().unwrap_or(FAR_AWAY)
+}
+
 fn has_unlaid_to_go(partition: &Partition, now: Timestamp) -> bool {
     let Some(oldest) = partition.first_unlaid() else {
         return false;
@@ -93,23 +115,34 @@ fn has_unlaid_to_go(partition: &Partition, now: Timestamp) -> bool {
         || bytes.is_some_and(|bytes| partition.unlaid_bytes() > bytes)
 }
 
+/// Finds segments that are worth being written anew, and says until when no other segment has anything to do;
+/// `None` if that is not known or something is left to do.
 fn find_wasteful(
     files: &Files,
     partition: &Arc<Partition>,
     now: Timestamp,
     budget: &mut Budget,
     found: &mut Vec<Wasteful>,
-) -> Result<(), StoreError> {
-    let ids_ms = partition.retention().ids_ms;
+) -> Result<Option<Timestamp>, StoreError> {
+    let Retention { ids_ms, age_ms, .. } = partition.retention();
     let segments = partition.segments().clone();
+    let mut until = Some(FAR_AWAY);
     for (place, segment) in segments.iter().enumerate() {
-        if segment.is_empty() || !budget.allows(segment) {
+        if segment.is_empty() {
+            continue;
+        }
+        if !budget.allows(segment) {
+            until = None;
             continue;
         }
         if !segment.has_summary() {
             files.touch(segment);
         }
-        let expired_bytes = segment.summary(files.disk.as_ref())?.expired_bytes(now, ids_ms);
+        let summary = segment.summary(files.disk.as_ref())?;
+        let old_at = age_ms.map(|age_ms| summary.last_timestamp.plus_ms(age_ms));
+        let next = old_at.into_iter().chain(summary.next_expiry(now, ids_ms)).min();
+        until = until.map(|until| until.min(next.unwrap_or(FAR_AWAY)));
+        let expired_bytes = summary.expired_bytes(now, ids_ms);
         if rewriting::is_worth_it(expired_bytes, segment.length()) {
             let following = segments.get(place + 1);
             found.push(Wasteful {
@@ -118,9 +151,10 @@ fn find_wasteful(
                 end: following.map_or(partition.laid_offset(), |following| following.base_offset()),
                 expired_bytes,
             });
+            until = None;
         }
     }
-    Ok(())
+    Ok(until)
 }
 
 /// What becomes of a segment.

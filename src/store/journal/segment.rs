@@ -28,7 +28,7 @@ use super::{
     index::{Index, Summary},
     reader::{Found, scan_entries, scan_file},
 };
-use crate::store::{PartitionKey, StoreError, expiry::Expiry};
+use crate::store::{PartitionKey, StoreError, expiry::Contents};
 
 /// A segment of a partition.
 pub struct Segment {
@@ -308,15 +308,13 @@ impl Segment {
             let entries = scan_entries(&bytes, open.id, index.next_sequence, 0);
             index.note_found(&entries, start, |found| {
                 match found.header.kind {
-                    EntryKind::Expired => return Some(Expiry::PAST),
-                    // Nobody can say when.
-                    EntryKind::Hurt | EntryKind::Cut => return None,
+                    EntryKind::Expired => return Contents::PAST,
+                    EntryKind::Hurt | EntryKind::Cut => return Contents::LOST,
                     EntryKind::Records | EntryKind::Part(_) => {}
                 }
                 let batch = batches_of(found, &bytes).into_iter().next();
-                batch
-                    .filter(|_| found.is_whole())
-                    .and_then(|batch| Expiry::of(&batch))
+                let whole = batch.filter(|_| found.is_whole());
+                whole.map_or(Contents::LOST, |batch| Contents::of(&batch))
             });
         }
         // Meanwhile entries may have been added, and the index that says so must not be replaced.

@@ -9,6 +9,7 @@ mod harness;
 mod layout;
 mod life;
 mod model;
+mod quiet;
 mod rewriting;
 mod sets;
 mod together;

@@ -217,6 +217,16 @@ fn every_rule_finds_what_breaks_it() {
         ),
         ("crates/client/src/a.rs", "//! A.\nuse callboard::actors;\n", 2),
         (
+            "crates/load/src/a.rs",
+            "//! A.\nuse callboard_protocol::Offset;\n",
+            2,
+        ),
+        (
+            "crates/peers/src/a.rs",
+            "//! A.\nuse callboard_core::record;\n",
+            2,
+        ),
+        (
             "crates/core/Cargo.toml",
             "[package]\n[dependencies]\ntokio = \"1\"\n",
             3,

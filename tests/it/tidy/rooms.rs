@@ -36,7 +36,7 @@ const EFFECTS: &[&str] = &[
 ];
 const ACTIX: &[&str] = &["actix", "actix_web", "actix_http", "actix_rt", "actix_server"];
 
-const ROOMS: [Room; 7] = [
+const ROOMS: [Room; 9] = [
     Room {
         folder: "crates/protocol/src/",
         rooms: &["*"],
@@ -53,6 +53,18 @@ const ROOMS: [Room; 7] = [
         folder: "crates/client/src/",
         rooms: &["*"],
         crates: &["protocol"],
+        never: ACTIX,
+    },
+    Room {
+        folder: "crates/load/src/",
+        rooms: &["*"],
+        crates: &["load"],
+        never: ACTIX,
+    },
+    Room {
+        folder: "crates/peers/src/",
+        rooms: &["*"],
+        crates: &["load"],
         never: ACTIX,
     },
     Room {
@@ -76,13 +88,13 @@ const ROOMS: [Room; 7] = [
     Room {
         folder: "src/cli/",
         rooms: &["cli", "config", "serve"],
-        crates: &["client", "protocol"],
+        crates: &["client", "load", "protocol"],
         never: &["actix_web"],
     },
 ];
 
 /// A crate and all that it may depend on: what is added here, every user of the crate gets.
-const DEPENDENCIES: [(&str, &[&str]); 3] = [
+const DEPENDENCIES: [(&str, &[&str]); 4] = [
     (
         "crates/protocol/Cargo.toml",
         &["base64", "itoa", "serde", "serde_json", "thiserror"],
@@ -112,6 +124,21 @@ const DEPENDENCIES: [(&str, &[&str]); 3] = [
             "thiserror",
             "tokio",
             "tokio-tungstenite",
+        ],
+    ),
+    (
+        "crates/load/Cargo.toml",
+        &[
+            "base64",
+            "clap",
+            "hdrhistogram",
+            "libc",
+            "memchr",
+            "mio",
+            "serde",
+            "serde_json",
+            "sha1",
+            "socket2",
         ],
     ),
 ];

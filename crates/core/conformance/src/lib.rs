@@ -148,6 +148,8 @@ scenarios! {
     pattern:
         matching_agrees_with_the_naive_matcher
         many_hashes_do_not_make_matching_slow
+        many_patterns_find_what_each_alone_matches
+        literal_prefix_of_a_pattern_is_its_words_before_the_first_wildcard
         patterns_are_spelt_as_names_with_whole_word_wildcards
         internal_topics_match_only_patterns_that_say_so;
     position:

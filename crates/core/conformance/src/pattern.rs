@@ -1,5 +1,6 @@
 //! Promises of patterns over topic names.
 
+use callboard_core::patterns::Patterns;
 use callboard_protocol::{NameError, Pattern, TopicName};
 
 use crate::random::Random;
@@ -48,6 +49,68 @@ pub fn matching_agrees_with_the_naive_matcher() {
         (4_000..36_000).contains(&matched),
         "{matched}: both answers are tried often"
     );
+}
+
+pub fn many_patterns_find_what_each_alone_matches() {
+    let mut matched = 0;
+    for seed in 0..400 {
+        let mut random = Random::new(seed);
+        let mut words = |choices: &[&'static str]| -> String {
+            let dollar = if random.chance(1, 4) { "$" } else { "" };
+            let words: Vec<_> = (0..=random.below(5)).map(|_| *random.pick(choices)).collect();
+            dollar.to_owned() + &words.join(".")
+        };
+        let mut all = Patterns::default();
+        let mut known = Vec::new();
+        for number in 0..60 {
+            let Ok(pattern) = Pattern::parse(&words(&["a", "b", "*", "#"])) else {
+                continue;
+            };
+            let id = all.insert(&pattern, number);
+            known.push((number, id, pattern));
+            if known.len() % 3 == 0 {
+                let (_, id, pattern) = known.remove(known.len() / 2);
+                all.remove(&pattern, id);
+            }
+        }
+        assert_eq!(all.count(), known.len());
+        for _ in 0..20 {
+            let topic = TopicName::parse(&words(&["a", "b", "c"])).expect("its words are good");
+            let alone: Vec<_> = known
+                .iter()
+                .filter(|(_, _, pattern)| pattern.matches(&topic))
+                .map(|(number, ..)| *number)
+                .collect();
+            assert_eq!(all.matching(&topic), alone, "seed {seed}: {topic}");
+            for (_, _, pattern) in known.iter().filter(|(_, _, pattern)| pattern.matches(&topic)) {
+                let prefix = pattern.literal_prefix();
+                assert!(
+                    topic.as_str().starts_with(prefix),
+                    "{pattern} begins {prefix:?}: {topic}"
+                );
+            }
+            matched += alone.len();
+        }
+        for (_, id, pattern) in known.drain(..) {
+            all.remove(&pattern, id);
+        }
+        assert_eq!(all.count(), 0);
+    }
+    assert!(matched > 2_000, "{matched}: some match often");
+}
+
+pub fn literal_prefix_of_a_pattern_is_its_words_before_the_first_wildcard() {
+    for (pattern, prefix) in [
+        ("orders.*.created", "orders"),
+        ("orders.eu.#", "orders.eu"),
+        ("#", ""),
+        ("*.created", ""),
+        ("$events.#", "$events"),
+        ("$#", "$"),
+    ] {
+        let pattern = Pattern::parse(pattern).expect("the scenario's pattern is one");
+        assert_eq!(pattern.literal_prefix(), prefix, "{pattern}");
+    }
 }
 
 pub fn many_hashes_do_not_make_matching_slow() {

@@ -5,8 +5,8 @@ use std::{collections::HashMap, hash::Hash, sync::Arc};
 use callboard_protocol::ExchangeKind;
 
 use super::{
-    Binding, BindingId,
-    trie::{Node, Words},
+    Binding,
+    trie::{Node, Words, insert_sorted, remove_sorted},
 };
 
 /// The bindings of one exchange, as its kind looks for them.
@@ -17,7 +17,7 @@ pub(super) enum Table {
     /// All match.
     Fanout(Vec<Arc<Binding>>),
     /// By the words of the key.
-    Topic(Node),
+    Topic(Node<Arc<Binding>>),
 }
 
 impl Table {
@@ -48,14 +48,14 @@ impl Table {
                 let Some(same_key) = by_key.get_mut(&binding.routing_key) else {
                     return;
                 };
-                remove_sorted(same_key, binding.id);
+                remove_sorted(same_key, binding.id.0);
                 if same_key.is_empty() {
                     by_key.remove(&binding.routing_key);
                     shrink(by_key);
                 }
             }
-            Self::Fanout(all) => remove_sorted(all, binding.id),
-            Self::Topic(root) => root.remove(binding),
+            Self::Fanout(all) => remove_sorted(all, binding.id.0),
+            Self::Topic(root) => root.remove(&binding.routing_key, binding.id.0),
         }
     }
 
@@ -71,27 +71,13 @@ impl Table {
             Self::Direct(by_key) => by_key.get(routing_key).map_or(&[][..], Vec::as_slice),
             Self::Fanout(all) => all,
             Self::Topic(root) => {
-                root.matching(words.get_or_insert_with(|| Words::of(routing_key)), found);
+                let words = words.get_or_insert_with(|| Words::of(routing_key));
+                root.matching(words, &mut |binding| found(binding));
                 return;
             }
         };
         for binding in matched {
             found(binding);
-        }
-    }
-}
-
-/// Puts the binding where its id belongs: at the end, as a rule, because ids grow.
-pub(super) fn insert_sorted(bindings: &mut Vec<Arc<Binding>>, binding: Arc<Binding>) {
-    let at = bindings.partition_point(|other| other.id < binding.id);
-    bindings.insert(at, binding);
-}
-
-pub(super) fn remove_sorted(bindings: &mut Vec<Arc<Binding>>, id: BindingId) {
-    if let Ok(at) = bindings.binary_search_by_key(&id, |binding| binding.id) {
-        bindings.remove(at);
-        if bindings.len() < bindings.capacity() / 4 {
-            bindings.shrink_to(bindings.len() * 2);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The bindings of one topic exchange, by the words of their keys.
+//! What has a key with wildcards in it, by the words of the key: the bindings of one topic exchange, and the
+//! patterns that subscribers follow topics by ([`Patterns`](crate::patterns::Patterns)).
 //!
 //! A key is a path from the root: a plain word, `*` (exactly one word) or `#` (any number of words, also
-//! none) leads to the next node, and a binding lies where its key ends. Matching walks down with the set
+//! none) leads to the next node, and an entry lies where its key ends. Matching walks down with the set
 //! of *positions* at which a node can be reached: how many words of the routing key are used up by then.
 //! So each node is visited at most once, whatever the number of `#` above it, and nodes whose words the
 //! routing key does not hold are not visited at all.
@@ -10,21 +11,50 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::Binding;
 
+/// Something that lies in the trie.
+pub(crate) trait Keyed {
+    /// Where it lies.
+    fn key(&self) -> &str;
+    /// Its number; no other entry of the trie has the same.
+    fn number(&self) -> u64;
+}
+
+impl Keyed for Arc<Binding> {
+    fn key(&self) -> &str {
+        &self.routing_key
+    }
+
+    fn number(&self) -> u64 {
+        self.id.0
+    }
+}
+
 /// One node, and everything below it.
-#[derive(Debug, Default)]
-pub(super) struct Node {
-    words: HashMap<Box<str>, Box<Node>>,
+#[derive(Debug)]
+pub(crate) struct Node<E> {
+    words: HashMap<Box<str>, Box<Node<E>>>,
     /// Below `*`.
-    any_word: Option<Box<Node>>,
+    any_word: Option<Box<Node<E>>>,
     /// Below `#`.
-    any_words: Option<Box<Node>>,
-    /// Those whose keys end here, by their ids.
-    here: Vec<Arc<Binding>>,
+    any_words: Option<Box<Node<E>>>,
+    /// Those whose keys end here, by their numbers.
+    here: Vec<E>,
+}
+
+impl<E> Default for Node<E> {
+    fn default() -> Self {
+        Self {
+            words: HashMap::new(),
+            any_word: None,
+            any_words: None,
+            here: Vec::new(),
+        }
+    }
 }
 
 /// A routing key split into words, as every trie on its way needs it.
 #[derive(Debug)]
-pub(super) struct Words<'k> {
+pub(crate) struct Words<'k> {
     words: Vec<Word<'k>>,
 }
 
@@ -36,7 +66,7 @@ struct Word<'k> {
 }
 
 impl<'k> Words<'k> {
-    pub(super) fn of(routing_key: &'k str) -> Self {
+    pub(crate) fn of(routing_key: &'k str) -> Self {
         let mut words: Vec<Word<'k>> = Vec::with_capacity(routing_key.len().div_ceil(4));
         for text in split(routing_key) {
             words.push(Word {
@@ -94,10 +124,10 @@ fn steps(binding_key: &str) -> Vec<&str> {
     steps
 }
 
-impl Node {
-    pub(super) fn insert(&mut self, binding: Arc<Binding>) {
+impl<E: Keyed> Node<E> {
+    pub(crate) fn insert(&mut self, entry: E) {
         let mut node = self;
-        for step in steps(&binding.routing_key) {
+        for step in steps(entry.key()) {
             let below = match step {
                 "*" => node.any_word.get_or_insert_default(),
                 "#" => node.any_words.get_or_insert_default(),
@@ -111,17 +141,17 @@ impl Node {
             };
             node = below;
         }
-        super::table::insert_sorted(&mut node.here, binding);
+        insert_sorted(&mut node.here, entry);
     }
 
-    /// Takes the binding out, and the nodes that were there only for it.
-    pub(super) fn remove(&mut self, binding: &Binding) {
-        self.remove_below(&steps(&binding.routing_key), binding);
+    /// Takes the entry out, and the nodes that were there only for it.
+    pub(crate) fn remove(&mut self, key: &str, number: u64) {
+        self.remove_below(&steps(key), number);
     }
 
-    fn remove_below(&mut self, steps: &[&str], binding: &Binding) {
+    fn remove_below(&mut self, steps: &[&str], number: u64) {
         let Some((&step, rest)) = steps.split_first() else {
-            super::table::remove_sorted(&mut self.here, binding.id);
+            remove_sorted(&mut self.here, number);
             return;
         };
         let below = match step {
@@ -132,7 +162,7 @@ impl Node {
         let Some(below) = below else {
             return;
         };
-        below.remove_below(rest, binding);
+        below.remove_below(rest, number);
         if !below.is_empty() {
             return;
         }
@@ -150,17 +180,17 @@ impl Node {
         self.here.is_empty() && self.words.is_empty() && self.any_word.is_none() && self.any_words.is_none()
     }
 
-    /// Calls `found` with each binding that matches, once.
-    pub(super) fn matching<'t>(&'t self, words: &Words<'_>, found: &mut impl FnMut(&'t Binding)) {
+    /// Calls `found` with each entry that matches, once.
+    pub(crate) fn matching<'t>(&'t self, words: &Words<'_>, found: &mut impl FnMut(&'t E)) {
         self.visit(words, Positions::START, found);
     }
 
     /// `reached` is never empty.
-    fn visit<'t>(&'t self, words: &Words<'_>, reached: Positions, found: &mut impl FnMut(&'t Binding)) {
+    fn visit<'t>(&'t self, words: &Words<'_>, reached: Positions, found: &mut impl FnMut(&'t E)) {
         let end = words.end();
         if reached.contains(end) {
-            for binding in &self.here {
-                found(binding);
+            for entry in &self.here {
+                found(entry);
             }
         }
         if let Some(below) = &self.any_words {
@@ -183,6 +213,21 @@ impl Node {
                 below.visit(words, left.both(word.positions).one_further(), found);
             }
             left = left.except(word.positions);
+        }
+    }
+}
+
+/// Puts an entry where its number belongs: at the end, as a rule, because numbers grow.
+pub(super) fn insert_sorted<E: Keyed>(entries: &mut Vec<E>, entry: E) {
+    let at = entries.partition_point(|other| other.number() < entry.number());
+    entries.insert(at, entry);
+}
+
+pub(super) fn remove_sorted<E: Keyed>(entries: &mut Vec<E>, number: u64) {
+    if let Ok(at) = entries.binary_search_by_key(&number, Keyed::number) {
+        entries.remove(at);
+        if entries.len() < entries.capacity() / 4 {
+            entries.shrink_to(entries.len() * 2);
         }
     }
 }

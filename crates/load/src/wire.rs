@@ -4,28 +4,34 @@
 
 use std::ops::Range;
 
-/// The subprotocol that is measured.
-pub(super) const SUBPROTOCOL: &str = "callboard.v1.ndjson";
 /// Masks what the generator sends. Not zero, so that the server has to undo it as for any client.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 /// Longest header that a server writes, bytes.
-pub(super) const SERVER_HEADER_BYTES_MAX: usize = 10;
-/// First byte of an unfragmented text message.
-const TEXT_FINAL: u8 = 0x81;
+pub const SERVER_HEADER_BYTES_MAX: usize = 10;
+/// Set in the first byte of a frame that ends its message.
+const FINAL: u8 = 0x80;
 /// Opcodes from here on are control frames.
 const CONTROL_MIN: u8 = 8;
 
+/// What a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    Text = 1,
+    Binary = 2,
+}
+
 /// The request that opens a WebSocket.
-pub(super) fn handshake(host: &str) -> String {
+pub fn handshake(host: &str, path: &str, subprotocol: Option<&str>) -> String {
+    let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
     format!(
-        "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
+        subprotocol.unwrap_or_default()
     )
 }
 
-fn header(length: usize, mask_bit: u8, bytes: &mut [u8; 14]) -> usize {
-    bytes[0] = TEXT_FINAL;
+fn header(opcode: Opcode, length: usize, mask_bit: u8, bytes: &mut [u8; 14]) -> usize {
+    bytes[0] = FINAL | opcode as u8;
     match length {
         0..=125 => {
             bytes[1] = mask_bit | length as u8;
@@ -44,39 +50,52 @@ fn header(length: usize, mask_bit: u8, bytes: &mut [u8; 14]) -> usize {
     }
 }
 
-/// Appends the header of a masked text message of `length` bytes.
-pub(super) fn push_client_header(buffer: &mut Vec<u8>, length: usize) {
+/// Appends the header of a masked message of `length` bytes, which were masked as those from `phase` on of
+/// something longer.
+pub fn push_client_header(buffer: &mut Vec<u8>, opcode: Opcode, length: usize, phase: usize) {
     let mut bytes = [0; 14];
-    let end = header(length, 0x80, &mut bytes);
+    let end = header(opcode, length, 0x80, &mut bytes);
     buffer.extend_from_slice(&bytes[..end]);
-    buffer.extend_from_slice(&MASK);
+    buffer.extend_from_slice(&turned(MASK, phase));
 }
 
-/// Appends a masked text message.
-pub(super) fn push_client_message(buffer: &mut Vec<u8>, text: &[u8]) {
-    push_client_header(buffer, text.len());
+/// Appends a masked message.
+pub fn push_client_message(buffer: &mut Vec<u8>, opcode: Opcode, contents: &[u8]) {
+    push_client_header(buffer, opcode, contents.len(), 0);
     let start = buffer.len();
-    buffer.extend_from_slice(text);
+    buffer.extend_from_slice(contents);
     mask(&mut buffer[start..]);
 }
 
-/// Masks text as it stands behind [`push_client_header`].
-pub(super) fn mask(text: &mut [u8]) {
-    unmask(text, MASK, 0);
+/// Masks contents as they stand behind [`push_client_header`].
+pub fn mask(contents: &mut [u8]) {
+    unmask(contents, MASK, 0);
+}
+
+/// Appends a message as a server sends it.
+pub fn push_server_message(buffer: &mut Vec<u8>, opcode: Opcode, contents: &[u8]) {
+    let mut bytes = [0; 14];
+    let end = header(opcode, contents.len(), 0, &mut bytes);
+    buffer.extend_from_slice(&bytes[..end]);
+    buffer.extend_from_slice(contents);
+}
+
+fn turned(mask: [u8; 4], phase: usize) -> [u8; 4] {
+    std::array::from_fn(|place| mask[(place + phase) % 4])
 }
 
 /// Writes the header of a server's message right before its text, which begins at
 /// [`SERVER_HEADER_BYTES_MAX`] of `frame`; returns where the frame begins.
-pub(super) fn put_server_header(frame: &mut [u8]) -> usize {
+pub fn put_server_header(frame: &mut [u8]) -> usize {
     let mut bytes = [0; 14];
-    let end = header(frame.len() - SERVER_HEADER_BYTES_MAX, 0, &mut bytes);
+    let end = header(Opcode::Text, frame.len() - SERVER_HEADER_BYTES_MAX, 0, &mut bytes);
     let start = SERVER_HEADER_BYTES_MAX - end;
     frame[start..SERVER_HEADER_BYTES_MAX].copy_from_slice(&bytes[..end]);
     start
 }
 
 fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) {
-    let turned: [u8; 4] = std::array::from_fn(|place| mask[(place + phase) % 4]);
+    let turned = turned(mask, phase);
     let word = u64::from_ne_bytes([
         turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3],
     ]);
@@ -92,7 +111,7 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) {
 
 /// What [`FrameReader::feed`] finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub enum Piece<'a> {
     /// Part of a message's text.
     Text(&'a [u8]),
     /// The message is whole.
@@ -103,7 +122,7 @@ pub(super) enum Piece<'a> {
 
 /// Takes a stream of frames apart, wherever it is cut.
 #[derive(Debug, Default)]
-pub(super) struct FrameReader {
+pub struct FrameReader {
     header: [u8; 14],
     header_filled: usize,
     /// Payload bytes that are still to come; meaningful once the header is whole.
@@ -140,13 +159,17 @@ impl FrameReader {
     }
 
     /// Reads what came; `found` is called for each piece. Masked text is unmasked in place.
-    pub(super) fn feed(&mut self, chunk: &mut [u8], mut found: impl FnMut(Piece<'_>)) {
+    pub fn feed(&mut self, chunk: &mut [u8], mut found: impl FnMut(Piece<'_>)) {
         let mut at = 0;
         while at < chunk.len() {
             if !self.in_payload {
-                self.header[self.header_filled] = chunk[at];
-                self.header_filled += 1;
-                at += 1;
+                // Twice at most: the first two bytes say how many more there are.
+                let missing = self.header_length() - self.header_filled;
+                let take = missing.min(chunk.len() - at);
+                let end = self.header_filled + take;
+                self.header[self.header_filled..end].copy_from_slice(&chunk[at..at + take]);
+                self.header_filled = end;
+                at += take;
                 if self.header_filled < self.header_length() {
                     continue;
                 }
@@ -186,34 +209,39 @@ impl FrameReader {
 
 /// Counts lines in messages; the last line of a message needs no line end.
 #[derive(Debug, Default)]
-pub(super) struct LineCounter {
+pub struct LineCounter {
     is_open: bool,
     lines: u64,
 }
 
 impl LineCounter {
-    pub(super) fn lines(&self) -> u64 {
+    pub fn lines(&self) -> u64 {
         self.lines
     }
 
-    pub(super) fn text(&mut self, text: &[u8]) {
+    pub fn text(&mut self, text: &[u8]) {
         self.lines += memchr::memchr_iter(b'\n', text).count() as u64;
         self.is_open = text.last() != Some(&b'\n');
     }
 
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.lines += u64::from(std::mem::take(&mut self.is_open));
+    }
+
+    /// Counts a message that is one line, whose text was not given.
+    pub fn message(&mut self) {
+        self.lines += 1;
     }
 }
 
 /// Puts lines together that are cut by the stream, and hands each out whole.
 #[derive(Debug, Default)]
-pub(super) struct LineSplitter {
+pub struct LineSplitter {
     carry: Vec<u8>,
 }
 
 impl LineSplitter {
-    pub(super) fn text(&mut self, text: &[u8], mut line: impl FnMut(&[u8])) {
+    pub fn text(&mut self, text: &[u8], mut line: impl FnMut(&[u8])) {
         let mut rest: Range<usize> = 0..text.len();
         for end in memchr::memchr_iter(b'\n', text) {
             let piece = &text[rest.start..end];
@@ -231,7 +259,12 @@ impl LineSplitter {
         self.carry.extend_from_slice(&text[rest]);
     }
 
-    pub(super) fn end(&mut self, mut line: impl FnMut(&[u8])) {
+    /// Takes text in which no line ends.
+    pub fn part(&mut self, text: &[u8]) {
+        self.carry.extend_from_slice(text);
+    }
+
+    pub fn end(&mut self, mut line: impl FnMut(&[u8])) {
         if !self.carry.is_empty() {
             line(&self.carry);
             self.carry.clear();
@@ -244,10 +277,9 @@ mod tests {
     use super::*;
 
     fn server_frame(text: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0; SERVER_HEADER_BYTES_MAX];
-        frame.extend_from_slice(text);
-        let start = put_server_header(&mut frame);
-        frame.split_off(start)
+        let mut frame = Vec::new();
+        push_server_message(&mut frame, Opcode::Text, text);
+        frame
     }
 
     /// Feeds `stream` in pieces of `size` and returns the whole messages.
@@ -272,7 +304,7 @@ mod tests {
         let mut masked = Vec::new();
         let mut plain = Vec::new();
         for text in &texts {
-            push_client_message(&mut masked, text);
+            push_client_message(&mut masked, Opcode::Binary, text);
             plain.extend(server_frame(text));
         }
         for size in [1, 2, 3, 7, 64, 1 << 20] {

@@ -1,6 +1,6 @@
 //! The load: many sockets, one thread, one epoll loop.
 //!
-//! The same code drives Callboard and the bare server.
+//! The same code drives every server.
 
 use std::{
     io,
@@ -10,46 +10,45 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 
 use super::{
-    super::Failure,
-    link::{Block, FIRST_ID, Link, Looks, SETUP_TIMEOUT, publish_line, sequence_of, subscribe_line},
+    Failure,
+    block::Block,
+    dialect::{Answers, Dialect, Role, TOPIC, sequence_of},
+    link::{Link, SCRATCH_BYTES, open_all},
+    opening::{ReceiveBuffer, SETUP_TIMEOUT},
     process::{Server, Usage, usage_of},
-    wire::push_client_message,
 };
-
-/// Longest read at once, bytes.
-pub(super) const SCRATCH_BYTES: usize = 256 << 10;
 
 /// What limits how much is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Window {
+pub enum Window {
     /// So many records of the publisher that are not answered or not yet with every subscriber.
     Delivered(usize),
     /// So many unanswered records of each publisher.
     Answered(usize),
-    /// Nothing but the sockets: as with `ack` `none`.
+    /// Nothing but the sockets: as where nothing is answered.
     Sockets,
 }
 
 /// What came out of a measured window.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
+pub struct Measured {
     /// How long it was.
-    pub(super) elapsed: Duration,
+    pub elapsed: Duration,
     /// Replies to publishers in it.
-    pub(super) answered: u64,
+    pub answered: u64,
     /// Records at subscribers in it, each subscriber counted.
-    pub(super) delivered: u64,
+    pub delivered: u64,
     /// What the server used in it.
-    pub(super) server_cpu: Duration,
+    pub server_cpu: Duration,
     /// What the load used in it.
-    pub(super) load_cpu: Duration,
+    pub load_cpu: Duration,
     /// The server's memory at its end.
-    pub(super) memory: Usage,
+    pub memory: Usage,
 }
 
 impl Measured {
     /// What counts as done: what the window waits for, or what arrived where it waits for nothing.
-    pub(super) fn count(&self, window: Window) -> u64 {
+    pub fn count(&self, window: Window) -> u64 {
         match window {
             Window::Delivered(_) | Window::Sockets => self.delivered,
             Window::Answered(_) => self.answered,
@@ -58,10 +57,11 @@ impl Measured {
 }
 
 /// All sockets of a scenario; publishers first.
-pub(super) struct Load {
+pub struct Load<R> {
     poll: Poll,
-    links: Vec<Link>,
+    links: Vec<Link<R>>,
     publishers: usize,
+    answers: Answers,
     scratch: Vec<u8>,
     /// How many records every subscriber has.
     slowest: u64,
@@ -71,34 +71,47 @@ pub(super) struct Load {
 
 /// How far everything was at one moment.
 #[derive(Clone, Copy)]
-pub(super) struct Snapshot {
-    pub(super) at: Instant,
+pub struct Snapshot {
+    pub at: Instant,
     answered: u64,
     delivered: u64,
     server: Usage,
     load: Usage,
 }
 
-impl Load {
-    /// Opens all sockets one by one.
+impl<R: super::dialect::Reader> Load<R> {
+    /// Opens all sockets.
     ///
     /// # Errors
     /// The server does not answer as it should.
-    pub(super) fn open(server: &Server, publishers: usize, subscribers: usize) -> Result<Self, Failure> {
+    pub fn open<D>(
+        dialect: &D,
+        server: &Server,
+        publishers: usize,
+        subscribers: usize,
+    ) -> Result<Self, Failure>
+    where
+        D: Dialect<Reader = R>,
+    {
         let poll = Poll::new()?;
-        let mut links = Vec::with_capacity(publishers + subscribers);
-        for index in 0..publishers + subscribers {
-            let subscribe = (index >= publishers).then(subscribe_line);
-            let mut link = Link::open(&server.address, subscribe.as_deref())?;
+        let roles: Vec<_> = (0..publishers + subscribers)
+            .map(|place| match place.checked_sub(publishers) {
+                None => Role::Publisher { index: place },
+                Some(index) => Role::Subscriber { index, topic: TOPIC },
+            })
+            .map(|role| (role, ReceiveBuffer::Default))
+            .collect();
+        let mut links = open_all(dialect, &server.address, &roles)?;
+        for (place, link) in links.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
-                .register(&mut link.stream, Token(index), interest)?;
-            links.push(link);
+                .register(&mut link.stream, Token(place), interest)?;
         }
         Ok(Self {
             poll,
             links,
             publishers,
+            answers: dialect.answers(),
             scratch: vec![0; SCRATCH_BYTES],
             slowest: 0,
             at_slowest: subscribers,
@@ -109,10 +122,10 @@ impl Load {
     ///
     /// # Errors
     /// The server refuses something, closes a connection or does nothing at all.
-    pub(super) fn run(
+    pub fn run(
         &mut self,
         server: &Server,
-        block: &Block,
+        blocks: &[Block],
         window: Window,
         (warm_up, duration): (Duration, Duration),
     ) -> Result<Measured, Failure> {
@@ -120,7 +133,7 @@ impl Load {
         let started_at = Instant::now();
         let mut before: Option<Snapshot> = None;
         loop {
-            self.publish(block, window)?;
+            self.publish(blocks, window)?;
             self.poll_once(&mut events, Some(Duration::from_millis(10)))?;
             let elapsed = started_at.elapsed();
             match before {
@@ -145,20 +158,16 @@ impl Load {
     ///
     /// # Errors
     /// As [`Load::run`], and if it takes longer than `timeout`.
-    pub(super) fn publish_count(
-        &mut self,
-        block: &Block,
-        count: u64,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
+    pub fn publish_count(&mut self, block: &Block, count: u64, timeout: Duration) -> Result<(), Failure> {
         let mut events = Events::with_capacity(1024);
         let deadline = Instant::now() + timeout;
         let goal = self.links[0].published + count;
-        while self.slowest < goal || self.links[0].received() < goal {
+        let is_answered = |load: &Self| load.answers == Answers::None || load.links[0].seen.answers >= goal;
+        while self.slowest < goal || !is_answered(self) {
             let left = goal - self.links[0].published;
             if left > 0 {
                 self.publish(
-                    block,
+                    std::slice::from_ref(block),
                     Window::Delivered(usize::try_from(left).map_or(8, |left| left.min(8))),
                 )?;
             }
@@ -174,23 +183,26 @@ impl Load {
         let (publishers, subscribers) = self.links.split_at(self.publishers);
         Snapshot::now(
             server,
-            publishers.iter().map(Link::received).sum(),
-            subscribers.iter().map(Link::received).sum(),
+            publishers.iter().map(|link| link.seen.answers).sum(),
+            subscribers.iter().map(|link| link.seen.messages).sum(),
         )
     }
 
-    fn publish(&mut self, block: &Block, window: Window) -> Result<(), Failure> {
-        let slowest = self.slowest;
-        for link in &mut self.links[..self.publishers] {
+    fn publish(&mut self, blocks: &[Block], window: Window) -> Result<(), Failure> {
+        let (slowest, answers) = (self.slowest, self.answers);
+        for (link, block) in self.links[..self.publishers].iter_mut().zip(blocks) {
             if link.is_writing() {
                 continue;
             }
             let under_way =
                 |done: u64| usize::try_from(link.published - done.min(link.published)).unwrap_or(usize::MAX);
             let free = match window {
-                Window::Delivered(most) => most.saturating_sub(under_way(link.received().min(slowest))),
-                Window::Answered(most) => most.saturating_sub(under_way(link.received())),
-                Window::Sockets => block.lines(),
+                Window::Delivered(most) if answers == Answers::None => {
+                    most.saturating_sub(under_way(slowest))
+                }
+                Window::Delivered(most) => most.saturating_sub(under_way(link.seen.answers.min(slowest))),
+                Window::Answered(most) => most.saturating_sub(under_way(link.seen.answers)),
+                Window::Sockets => block.records(),
             };
             if free > 0 {
                 link.publish(block, free)?;
@@ -217,16 +229,10 @@ impl Load {
     }
 
     fn receive(&mut self, index: usize) -> Result<(), Failure> {
-        // Refusals come to publishers; a subscriber gets the same bytes as all others, so one is looked at.
-        let looks = if index <= self.publishers {
-            Looks::AtLines
-        } else {
-            Looks::AtCounts
-        };
         let link = &mut self.links[index];
-        let had = link.received();
-        link.receive(&mut self.scratch, looks, |_| {})?;
-        if index >= self.publishers && had <= self.slowest && link.received() > self.slowest {
+        let had = link.seen.messages;
+        link.receive(&mut self.scratch)?;
+        if index >= self.publishers && had <= self.slowest && link.seen.messages > self.slowest {
             self.at_slowest -= 1;
             if self.at_slowest == 0 {
                 self.find_slowest();
@@ -237,23 +243,28 @@ impl Load {
 
     fn find_slowest(&mut self) {
         let subscribers = &self.links[self.publishers..];
-        self.slowest = subscribers.iter().map(Link::received).min().unwrap_or(0);
+        self.slowest = subscribers
+            .iter()
+            .map(|link| link.seen.messages)
+            .min()
+            .unwrap_or(0);
         self.at_slowest = subscribers
             .iter()
-            .filter(|link| link.received() == self.slowest)
+            .filter(|link| link.seen.messages == self.slowest)
             .count();
     }
 
     /// Publishes at a fixed rate whatever the server does, and reports when each record came.
     ///
-    /// `arrived` gets the place of a record and the time from when it *should* have been sent: a server
+    /// Each record is published by itself from `block`, which has all of them; `arrived` gets the place of a record and the time from when it *should* have been sent: a server
     /// that stalls is charged for every record that it held up. Returns how many never came.
     ///
     /// # Errors
     /// As [`Load::run`].
-    pub(super) fn run_open_loop(
+    pub fn run_open_loop(
         &mut self,
         schedule: &Schedule,
+        block: &Block,
         mut arrived: impl FnMut(u64, Duration),
     ) -> Result<u64, Failure> {
         let mut events = Events::with_capacity(1024);
@@ -267,10 +278,8 @@ impl Load {
                 && started_at.elapsed() >= schedule.due(next)
                 && Instant::now() >= started_at
             {
-                let line = publish_line(FIRST_ID, next, schedule.payload_bytes, None);
-                let publisher = &mut self.links[0];
-                push_client_message(&mut publisher.outgoing, line.as_bytes());
-                publisher.flush()?;
+                let place = usize::try_from(next).unwrap_or(usize::MAX);
+                self.links[0].publish_part(block, place..place + 1)?;
                 next += 1;
             }
             // No waiting: a timer of the system is coarser than what is measured. The load has its own core.
@@ -286,9 +295,8 @@ impl Load {
                 if !event.is_readable() {
                     continue;
                 }
-                let is_subscriber = index >= self.publishers;
-                self.links[index].receive(&mut self.scratch, Looks::AtLines, |line| {
-                    if let (true, Some(sequence)) = (is_subscriber, sequence_of(line)) {
+                self.links[index].receive_payloads(&mut self.scratch, |payload| {
+                    if let Some(sequence) = sequence_of(payload) {
                         left -= 1;
                         arrived(
                             sequence,
@@ -304,21 +312,21 @@ impl Load {
 
 /// When each record of an open loop is due.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Schedule {
-    pub(super) records: u64,
-    pub(super) rate_per_s: u32,
-    pub(super) payload_bytes: usize,
+pub struct Schedule {
+    pub records: u64,
+    pub rate_per_s: u32,
 }
 
 impl Schedule {
-    fn due(&self, place: u64) -> Duration {
+    /// From the begin of the run to the record at `place`.
+    pub fn due(&self, place: u64) -> Duration {
         Duration::from_nanos(place * 1_000_000_000 / u64::from(self.rate_per_s.max(1)))
     }
 }
 
 impl Snapshot {
     /// Looks at the clocks.
-    pub(super) fn now(server: &Server, answered: u64, delivered: u64) -> Self {
+    pub fn now(server: &Server, answered: u64, delivered: u64) -> Self {
         Self {
             at: Instant::now(),
             answered,
@@ -329,7 +337,7 @@ impl Snapshot {
     }
 
     /// What happened from here to `end`.
-    pub(super) fn until(self, end: Self) -> Measured {
+    pub fn until(self, end: Self) -> Measured {
         Measured {
             elapsed: end.at - self.at,
             answered: end.answered - self.answered,
@@ -350,7 +358,6 @@ mod tests {
         let schedule = Schedule {
             records: 2000,
             rate_per_s: 1000,
-            payload_bytes: 128,
         };
         assert_eq!(schedule.due(0), Duration::ZERO);
         assert_eq!(schedule.due(1500), Duration::from_millis(1500));

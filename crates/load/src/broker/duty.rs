@@ -1,14 +1,14 @@
 //! What a member of a group does with each record that it gets: acks it, or commits now and then.
 //!
 //! Frames are searched and written by hand: a delivery's number goes from the `message` into the `ack` as the
-//! digits that it came as. It owns no socket; [`crew`](super::crew) gives it lines and sends what it wrote.
+//! digits that it came as. It owns no socket; the reader of its socket gives it lines and sends what it wrote.
 
 use std::io::Write as _;
 
-use super::link::TOPIC;
+use super::super::dialect::TOPIC;
 
 /// The group of every scenario.
-pub(super) const GROUP: &str = "bench";
+pub const GROUP: &str = "bench";
 
 const MESSAGE: &[u8] = br#"{"type":"message""#;
 const DELIVERY: &[u8] = br#""delivery":"#;
@@ -17,7 +17,7 @@ const OFFSET: &[u8] = br#","offset":"#;
 
 /// What a member has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duty {
+pub enum Duty {
     /// An `ack` frame of its own for each record of a shared group.
     Ack,
     /// A `commit` of where it stands after so many records of a partitioned group.
@@ -26,7 +26,7 @@ pub(super) enum Duty {
 
 impl Duty {
     /// The group's mode.
-    pub(super) fn mode(self) -> &'static str {
+    pub fn mode(self) -> &'static str {
         match self {
             Self::Ack => "shared",
             Self::Commit { .. } => "partitioned",
@@ -35,7 +35,7 @@ impl Duty {
 }
 
 /// One member at work.
-pub(super) struct Doer {
+pub struct Doer {
     duty: Duty,
     /// By partition: the position to commit, if it moved since the last commit.
     positions: Vec<Option<u64>>,
@@ -50,7 +50,7 @@ pub(super) struct Doer {
 }
 
 impl Doer {
-    pub(super) fn new(duty: Duty) -> Self {
+    pub fn new(duty: Duty) -> Self {
         Self {
             duty,
             positions: Vec::new(),
@@ -62,16 +62,16 @@ impl Doer {
         }
     }
 
-    pub(super) fn taken(&self) -> u64 {
+    pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    pub(super) fn settled(&self) -> u64 {
+    pub fn settled(&self) -> u64 {
         self.settled
     }
 
     /// Looks at one line from the broker.
-    pub(super) fn take(&mut self, line: &[u8]) {
+    pub fn take(&mut self, line: &[u8]) {
         if !line.starts_with(MESSAGE) {
             return;
         }
@@ -104,7 +104,7 @@ impl Doer {
     }
 
     /// Commits what is left.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         if self.settled < self.taken {
             self.commit();
         }
@@ -126,7 +126,7 @@ impl Doer {
     }
 
     /// What is to be sent, as the lines of one message; empty once it was taken.
-    pub(super) fn drain(&mut self, send: impl FnOnce(&[u8])) {
+    pub fn drain(&mut self, send: impl FnOnce(&[u8])) {
         if !self.lines.is_empty() {
             send(&self.lines);
             self.lines.clear();

@@ -1,51 +1,79 @@
 //! The server that is measured, as a process of its own: started, pinned, looked at and stopped.
 
 use std::{
+    fs::File,
     io::{self, BufRead as _, BufReader},
+    net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use super::super::Failure;
+use super::Failure;
 
 /// The core of the server and the core of the load.
 const SERVER_CORE: usize = 0;
 const LOAD_CORE: usize = 1;
 /// How long a server may take to say where it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// In the directory of a server that does not say where it listens: what it prints on standard error, and the log
+/// that it keeps itself if its configuration says so.
+const STDERR: &str = "stderr";
+const LOG: &str = "log";
 /// How long a server may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether server and load get a core each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pinning {
+pub enum Pinning {
     On,
     Off,
 }
 
 /// A server under measurement.
-pub(super) struct Server {
+pub struct Server {
     /// `host:port`.
-    pub(super) address: String,
-    pub(super) pid: Option<u32>,
+    pub address: String,
+    pub pid: Option<u32>,
     child: Option<Child>,
     directory: Option<PathBuf>,
 }
 
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    /// Removed when the server is stopped.
+    pub directory: Option<PathBuf>,
+    pub pinning: Pinning,
+    pub ready: Ready,
+}
+
+/// By what one knows that a server serves.
+#[derive(Clone, Debug)]
+pub enum Ready {
+    /// It says `http://` and an address on standard output.
+    Says,
+    /// It accepts at this address.
+    Accepts(String),
+}
+
 /// What a process has used and holds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Usage {
-    pub(super) cpu: Duration,
-    pub(super) resident_bytes: u64,
+pub struct Usage {
+    pub cpu: Duration,
+    pub resident_bytes: u64,
     /// Shared pages counted by share; 0 where the system does not say.
-    pub(super) proportional_bytes: u64,
+    pub proportional_bytes: u64,
 }
 
 impl Server {
     /// A server that runs already; without `pid` its CPU and memory stay unknown.
-    pub(super) fn running(address: String, pid: Option<u32>) -> Self {
+    pub fn running(address: String, pid: Option<u32>) -> Self {
         Self {
             address,
             pid,
@@ -54,23 +82,23 @@ impl Server {
         }
     }
 
-    /// Starts this program with `arguments` and waits until it says where it listens.
-    ///
-    /// `directory` is removed when the server is stopped.
+    /// Starts a server and waits until it is ready.
     ///
     /// # Errors
-    /// It does not start, or says nothing for too long.
-    pub(super) fn start(
-        arguments: &[String],
-        directory: Option<PathBuf>,
-        pinning: Pinning,
-    ) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
+    /// It does not start, ends at once, or is not ready for too long.
+    pub fn start(launch: Launch) -> Result<Self, Failure> {
+        let mut command = Command::new(&launch.program);
         command
-            .args(arguments)
+            .args(&launch.arguments)
+            .envs(launch.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        command.env("RUST_LOG", "error");
+        if let (Ready::Accepts(_), Some(directory)) = (&launch.ready, &launch.directory) {
+            // What foreign servers say of themselves is of interest only when they do not start.
+            std::fs::create_dir_all(directory)?;
+            command.stderr(File::create(directory.join(STDERR))?);
+        }
+        let pinning = launch.pinning;
         // SAFETY: between fork and exec only `prctl` and `sched_setaffinity` are called, which are plain
         // system calls on values that were made before.
         unsafe {
@@ -84,13 +112,15 @@ impl Server {
                 }
             });
         }
-        let mut child = command.spawn()?;
+        let mut child = command
+            .spawn()
+            .map_err(|error| Failure::new(format!("{}: {error}", launch.program.display())))?;
         let output = child.stdout.take();
         let mut server = Self {
             address: String::new(),
             pid: Some(child.id()),
             child: Some(child),
-            directory,
+            directory: launch.directory,
         };
         let Some(output) = output else {
             return Err(Failure::new("the server has no standard output"));
@@ -100,22 +130,48 @@ impl Server {
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 if let Some(address) = address_in(&line) {
-                    // Whoever waited may have given up.
+                    // Whoever waited may have given up, or not have asked.
                     let _ = sender.send(address);
                 }
             }
         });
-        server.address = receiver.recv_timeout(START_TIMEOUT).map_err(|_| {
-            Failure::new(format!(
-                "the server `{}` did not say where it listens",
-                arguments.join(" ")
-            ))
-        })?;
+        let name = || format!("{} {}", launch.program.display(), launch.arguments.join(" "));
+        server.address = match launch.ready {
+            Ready::Says => receiver
+                .recv_timeout(START_TIMEOUT)
+                .map_err(|_| Failure::new(format!("`{}` did not say where it listens", name())))?,
+            Ready::Accepts(address) => {
+                if !server.accepts(&address)? {
+                    let said = launch_log(server.directory.as_deref());
+                    return Err(Failure::new(format!(
+                        "`{}` does not accept at {address}: {said}",
+                        name()
+                    )));
+                }
+                address
+            }
+        };
         Ok(server)
     }
 
+    /// Waits until somebody listens at `address`; false if the server ends before, or takes too long.
+    fn accepts(&mut self, address: &str) -> Result<bool, Failure> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while TcpStream::connect(address).is_err() {
+            let has_ended = match &mut self.child {
+                Some(child) => child.try_wait()?.is_some(),
+                None => true,
+            };
+            if has_ended || Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(true)
+    }
+
     /// Ends it as a crash would.
-    pub(super) fn kill(mut self) {
+    pub fn kill(mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended already.
             let _ = child.kill();
@@ -124,7 +180,7 @@ impl Server {
     }
 
     /// What it has used so far.
-    pub(super) fn usage(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         self.pid.and_then(|pid| usage_of(pid).ok()).unwrap_or_default()
     }
 }
@@ -158,6 +214,33 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
+/// The last that a server in `directory` said before it ended.
+fn launch_log(directory: Option<&Path>) -> String {
+    let mut said = String::new();
+    for name in [LOG, STDERR] {
+        let text = directory.and_then(|directory| std::fs::read_to_string(directory.join(name)).ok());
+        said += &text.unwrap_or_default();
+    }
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join(" / ")
+}
+
+/// A port on which nobody listens; until a server does, somebody else may.
+///
+/// # Errors
+/// The system has none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// A new directory's name in `parent`, or in the system's temporary one.
+pub fn fresh_directory(parent: Option<&Path>) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    parent.join(format!("callboard-bench-{}-{number}", std::process::id()))
+}
+
 fn address_in(line: &str) -> Option<String> {
     let rest = &line[line.find("http://")? + "http://".len()..];
     let end = rest.find(|letter: char| !(letter.is_ascii_alphanumeric() || ".:[]-".contains(letter)));
@@ -169,7 +252,7 @@ fn address_in(line: &str) -> Option<String> {
 ///
 /// # Errors
 /// There is no such process, or the system does not say.
-pub(super) fn usage_of(pid: u32) -> io::Result<Usage> {
+pub fn usage_of(pid: u32) -> io::Result<Usage> {
     let directory = match pid {
         0 => "/proc/self".to_owned(),
         pid => format!("/proc/{pid}"),
@@ -206,6 +289,18 @@ fn cpu_of(pid: u32) -> io::Result<Duration> {
     Ok(Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0)))
 }
 
+/// Processor time of this thread.
+pub fn thread_cpu() -> Duration {
+    let mut used = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call only writes to the value that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut used) };
+    let (seconds, nanos) = (u64::try_from(used.tv_sec), u32::try_from(used.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
+
 fn kibibytes(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok())
@@ -213,13 +308,21 @@ fn kibibytes(text: &str, name: &str) -> u64 {
 }
 
 /// Moves the load to its core and says whether there are two cores to use.
-pub(super) fn pin_load(wanted: Pinning) -> Pinning {
+pub fn pin_load(wanted: Pinning) -> Pinning {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if wanted == Pinning::On && cores > LOAD_CORE && pin_to(LOAD_CORE).is_ok() {
         Pinning::On
     } else {
         Pinning::Off
     }
+}
+
+/// Moves this thread to the servers' core.
+///
+/// # Errors
+/// There is none.
+pub fn pin_to_server_core() -> io::Result<()> {
+    pin_to(SERVER_CORE)
 }
 
 fn pin_to(core: usize) -> io::Result<()> {
@@ -237,7 +340,7 @@ fn pin_to(core: usize) -> io::Result<()> {
 }
 
 /// Allows as many open sockets as the system lets us, here and in the servers that we start.
-pub(super) fn raise_open_files() -> u64 {
+pub fn raise_open_files() -> u64 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -264,6 +367,27 @@ mod tests {
         );
         assert_eq!(address_in("http://[::1]:80").as_deref(), Some("[::1]:80"));
         assert_eq!(address_in("listening"), None);
+    }
+
+    #[test]
+    fn server_that_ends_at_once_is_not_waited_for() {
+        let directory = fresh_directory(None);
+        let launch = Launch {
+            program: PathBuf::from("/bin/sh"),
+            arguments: ["-c", "echo no such option >&2; exit 3"]
+                .map(str::to_owned)
+                .to_vec(),
+            environment: Vec::new(),
+            directory: Some(directory.clone()),
+            pinning: Pinning::Off,
+            // Nobody listens on port 0.
+            ready: Ready::Accepts("127.0.0.1:0".to_owned()),
+        };
+        let began = Instant::now();
+        let failure = Server::start(launch).err().map(|failure| failure.to_string());
+        assert!(began.elapsed() < START_TIMEOUT);
+        assert!(failure.is_some_and(|failure| failure.ends_with(": no such option")));
+        assert!(!directory.exists(), "the server's directory is left");
     }
 
     #[test]

@@ -12,14 +12,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
 };
 
+use sha1::{Digest as _, Sha1};
+
 use super::wire::{
-    FrameReader, LineSplitter, Piece, SERVER_HEADER_BYTES_MAX, SUBPROTOCOL, put_server_header,
+    FrameReader, LineSplitter, Opcode, Piece, SERVER_HEADER_BYTES_MAX, push_server_message, put_server_header,
 };
 
 /// What a `message` has around its payload; the digits are those of a broker in the middle of a run.
@@ -37,17 +39,17 @@ const FILE_BYTES: usize = 16 << 20;
 const PUBLISH_BYTES_MIN: usize = 48;
 const LISTENER: Token = Token(usize::MAX);
 
-#[derive(Debug, Args)]
-pub(crate) struct BareArgs {
+#[derive(Debug, clap::Args)]
+pub struct BareArgs {
     /// Answer no publish
     #[arg(long)]
-    silent: bool,
+    pub silent: bool,
     /// The `durability` that replies carry
     #[arg(long, default_value = "memory")]
-    durability: String,
+    pub durability: String,
     /// Write and flush every record to this file before it is sent
     #[arg(long)]
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 }
 
 enum Stage {
@@ -114,7 +116,8 @@ impl Connection {
     }
 }
 
-struct Server {
+/// The server itself.
+pub struct Server {
     poll: Poll,
     listener: TcpListener,
     connections: Vec<Option<Connection>>,
@@ -165,12 +168,25 @@ struct Chunk {
 }
 
 /// Serves until it is killed.
-pub(super) fn run(args: &BareArgs) -> io::Result<()> {
+///
+/// # Errors
+/// The system refuses a socket, or its file.
+pub fn run(args: &BareArgs) -> io::Result<()> {
+    let (server, address) = bind(args)?;
+    println!("http://{address}");
+    server.serve()
+}
+
+/// A server that listens, and where.
+///
+/// # Errors
+/// The system refuses a socket, or its file.
+pub fn bind(args: &BareArgs) -> io::Result<(Server, SocketAddr)> {
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let poll = Poll::new()?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
     let reply = format!(
         r#"{{"type":"published","id":1234,"topic":"bench","partition":0,"offset":1234567,"durability":"{}"}}"#,
         args.durability
@@ -195,22 +211,30 @@ pub(super) fn run(args: &BareArgs) -> io::Result<()> {
             server.replies.push(b'\n');
         }
     }
-    let mut events = Events::with_capacity(1024);
-    loop {
-        match server.poll.poll(&mut events, None) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            outcome => outcome?,
-        }
-        for event in &events {
-            match event.token() {
-                LISTENER => server.accept()?,
-                Token(index) => server.serve(index, event.is_readable(), event.is_writable())?,
-            }
-        }
-    }
+    Ok((server, address))
 }
 
 impl Server {
+    /// Serves until it is killed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn serve(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            match self.poll.poll(&mut events, None) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                outcome => outcome?,
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept()?,
+                    Token(index) => self.connection(index, event.is_readable(), event.is_writable())?,
+                }
+            }
+        }
+    }
+
     fn accept(&mut self) -> io::Result<()> {
         loop {
             let mut stream = match self.listener.accept() {
@@ -231,7 +255,7 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, index: usize, readable: bool, writable: bool) -> io::Result<()> {
+    fn connection(&mut self, index: usize, readable: bool, writable: bool) -> io::Result<()> {
         let Some(mut connection) = self.connections[index].take() else {
             return Ok(());
         };
@@ -280,7 +304,7 @@ impl Server {
             .filter(|&index| is_paused(&self.connections[index]))
             .collect();
         for index in paused {
-            self.serve(index, true, false)?;
+            self.connection(index, true, false)?;
         }
         Ok(())
     }
@@ -393,10 +417,9 @@ fn payload_in<'a>(line: &'a [u8], payload_at: &mut usize) -> Option<&'a [u8]> {
 }
 
 fn whole_frame(text: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0; SERVER_HEADER_BYTES_MAX];
-    frame.extend_from_slice(text);
-    let start = put_server_header(&mut frame);
-    frame.split_off(start)
+    let mut frame = Vec::new();
+    push_server_message(&mut frame, Opcode::Text, text);
+    frame
 }
 
 /// The answer to a whole request, with a welcome behind it.
@@ -407,16 +430,21 @@ fn answer_handshake(head: &[u8]) -> Option<Vec<u8>> {
         .lines()
         .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
         .unwrap_or("");
-    let accept = actix_http::ws::hash_key(key.trim().as_bytes());
-    let accept = String::from_utf8_lossy(&accept);
+    let accept = accept_key(key.trim());
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: callboard.v1.ndjson\r\n\r\n"
     )
     .into_bytes();
     let welcome = br#"{"type":"welcome","session":"0","server":"bare","heartbeat_ms":15000,"frame_bytes_max":1048576,"auth":"none"}"#;
     answer.extend(whole_frame(welcome));
     Some(answer)
+}
+
+/// Source: RFC 6455, section 4.2.2.
+fn accept_key(key: &str) -> String {
+    const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
 #[cfg(test)]
@@ -425,7 +453,7 @@ mod tests {
 
     #[test]
     fn handshake_is_answered_once_it_is_whole() {
-        let request = super::super::wire::handshake("127.0.0.1:1");
+        let request = super::super::wire::handshake("127.0.0.1:1", "/ws", None);
         assert!(answer_handshake(&request.as_bytes()[..request.len() - 1]).is_none());
         let answer = answer_handshake(request.as_bytes()).unwrap_or_default();
         // The example of RFC 6455, section 1.3.
