@@ -57,11 +57,13 @@ pub trait Dialect: Sync {
 pub trait Reader {
     /// Counts what came into `seen`, and appends to `reply` what must be said in return: acks, pongs, the next read.
     ///
-    /// `chunk` may be changed in place.
+    /// `chunk` may be changed in place. A reader that can count without finding each payload has a way of its own.
     ///
     /// # Errors
     /// The server refused something; the run is worth nothing then.
-    fn take(&mut self, chunk: &mut [u8], reply: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Failure>;
+    fn take(&mut self, chunk: &mut [u8], reply: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Failure> {
+        self.take_payloads(chunk, reply, seen, |_| {})
+    }
 
     /// As [`Reader::take`], and hands out each record's payload; what is handed out may be longer than the payload.
     ///

@@ -13,6 +13,9 @@ use callboard_load::{
     wire::{FrameReader, Opcode, Piece, push_server_message},
 };
 
+use crate::groupless::no_groups;
+
+const NAME: &str = "uWebSockets";
 /// What the server says when it has made a socket what its address asks for.
 const READY: &[u8] = b"ready";
 /// What it never says.
@@ -63,7 +66,7 @@ impl Dialect for UWebSockets {
     type Reader = MessageReader;
 
     fn prepare(&self, _server: &Server, _topics: &[String], plan: Option<&Plan>) -> Result<(), Failure> {
-        no_groups(plan)
+        no_groups(NAME, plan)
     }
 
     fn open(&self, opening: &mut Opening, role: Role<'_>) -> Result<MessageReader, Failure> {
@@ -71,7 +74,7 @@ impl Dialect for UWebSockets {
             Role::Publisher { .. } => "/".to_owned(),
             Role::Subscriber { topic, .. } => format!("/?{topic}"),
             Role::Worker { plan, .. } => {
-                no_groups(Some(plan))?;
+                no_groups(NAME, Some(plan))?;
                 return Ok(MessageReader::default());
             }
         };
@@ -103,35 +106,25 @@ impl Dialect for UWebSockets {
     }
 
     fn progress(&self, _server: &Server, plan: &Plan, _published: u64) -> Result<Progress, Failure> {
-        no_groups(Some(plan)).map(|()| Progress::Settled)
-    }
-}
-
-fn no_groups(plan: Option<&Plan>) -> Result<(), Failure> {
-    match plan {
-        None => Ok(()),
-        Some(_) => Err(Failure::new("uWebSockets has no groups to measure")),
+        no_groups(NAME, Some(plan)).map(|()| Progress::Settled)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::{Taken, take_in_pieces};
 
     #[test]
     fn records_are_counted_and_handed_out_wherever_they_are_cut() {
         let payloads = [b"\"a\"".to_vec(), vec![b'x'; 300]];
         let (_, stream) = UWebSockets.offline(&payloads);
         for size in 1..=stream.len() {
-            let (mut reader, mut stream) = UWebSockets.offline(&payloads);
-            let (mut reply, mut seen, mut got) = (Vec::new(), Seen::default(), Vec::new());
-            let mut counting = UWebSockets.offline(&payloads).0;
+            let Taken { mut reply, seen, got } = take_in_pieces(&UWebSockets, &payloads, size);
+            let (mut counting, mut stream) = UWebSockets.offline(&payloads);
             let mut counted = Seen::default();
             for piece in stream.chunks_mut(size) {
                 assert!(counting.take(piece, &mut reply, &mut counted).is_ok());
-                let outcome =
-                    reader.take_payloads(piece, &mut reply, &mut seen, |payload| got.push(payload.to_vec()));
-                assert!(outcome.is_ok());
             }
             assert_eq!(got, payloads, "in pieces of {size}");
             assert_eq!((seen.messages, counted), (2, seen));

@@ -95,10 +95,6 @@ impl Inbox {
 }
 
 impl Reader for Inbox {
-    fn take(&mut self, chunk: &mut [u8], reply: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Failure> {
-        self.take_payloads(chunk, reply, seen, |_| {})
-    }
-
     fn take_payloads(
         &mut self,
         chunk: &mut [u8],
@@ -286,19 +282,14 @@ fn progress_in(info: &Value, members: usize, published: u64) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::{Taken, take_in_pieces};
 
     #[test]
     fn records_are_counted_and_handed_out_wherever_they_are_cut() {
         let payloads = [b"\"a\"".to_vec(), b"\"\r\n\"".to_vec()];
         let (_, stream) = JetStream.offline(&payloads);
         for size in 1..=stream.len() {
-            let (mut reader, mut stream) = JetStream.offline(&payloads);
-            let (mut reply, mut seen, mut got) = (Vec::new(), Seen::default(), Vec::new());
-            for piece in stream.chunks_mut(size) {
-                let outcome =
-                    reader.take_payloads(piece, &mut reply, &mut seen, |payload| got.push(payload.to_vec()));
-                assert!(outcome.is_ok());
-            }
+            let Taken { reply, seen, got } = take_in_pieces(&JetStream, &payloads, size);
             assert_eq!(got, payloads, "in pieces of {size}");
             assert_eq!((seen.messages, reply.len()), (2, 0));
         }

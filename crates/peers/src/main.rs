@@ -15,6 +15,7 @@ mod carry;
 mod catalogue;
 mod compare;
 mod contender;
+mod groupless;
 mod growth;
 mod jetstream;
 mod messages;
@@ -22,6 +23,8 @@ mod mosquitto;
 mod mqtt;
 mod nats;
 mod pictures;
+#[cfg(test)]
+mod pieces;
 mod redis;
 mod resp;
 mod roster;

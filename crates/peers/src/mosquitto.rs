@@ -12,7 +12,12 @@ use callboard_load::{
     wire::{FrameReader, Opcode, Piece, push_server_message},
 };
 
-use crate::mqtt::{Found, Packets, push_connect, push_publish, push_subscribe};
+use crate::{
+    groupless::no_groups,
+    mqtt::{Found, Packets, push_connect, push_publish, push_subscribe},
+};
+
+const NAME: &str = "MQTT 3.1.1";
 
 /// mosquitto looks for new WebSockets ten times a second, so that each takes a tenth of one to open, but all that
 /// wait are taken at once.
@@ -35,10 +40,6 @@ pub struct PacketReader {
 }
 
 impl Reader for PacketReader {
-    fn take(&mut self, chunk: &mut [u8], reply: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Failure> {
-        self.take_payloads(chunk, reply, seen, |_| {})
-    }
-
     fn take_payloads(
         &mut self,
         chunk: &mut [u8],
@@ -70,12 +71,12 @@ impl Dialect for Mqtt {
     }
 
     fn prepare(&self, _server: &Server, _topics: &[String], plan: Option<&Plan>) -> Result<(), Failure> {
-        no_groups(plan)
+        no_groups(NAME, plan)
     }
 
     fn open(&self, opening: &mut Opening, role: Role<'_>) -> Result<PacketReader, Failure> {
         if let Role::Worker { plan, .. } = role {
-            no_groups(Some(plan))?;
+            no_groups(NAME, Some(plan))?;
         }
         opening.upgrade("/mqtt", Some("mqtt"))?;
         let mut packet = Vec::new();
@@ -118,33 +119,21 @@ impl Dialect for Mqtt {
     }
 
     fn progress(&self, _server: &Server, plan: &Plan, _published: u64) -> Result<Progress, Failure> {
-        no_groups(Some(plan)).map(|()| Progress::Settled)
-    }
-}
-
-fn no_groups(plan: Option<&Plan>) -> Result<(), Failure> {
-    match plan {
-        None => Ok(()),
-        Some(_) => Err(Failure::new("MQTT 3.1.1 has no groups to measure")),
+        no_groups(NAME, Some(plan)).map(|()| Progress::Settled)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::{Taken, take_in_pieces};
 
     #[test]
     fn records_are_counted_and_handed_out_wherever_they_are_cut() {
         let payloads = [b"\"a\"".to_vec(), vec![b'x'; 300]];
         let (_, stream) = Mqtt.offline(&payloads);
         for size in 1..=stream.len() {
-            let (mut reader, mut stream) = Mqtt.offline(&payloads);
-            let (mut reply, mut seen, mut got) = (Vec::new(), Seen::default(), Vec::new());
-            for piece in stream.chunks_mut(size) {
-                let outcome =
-                    reader.take_payloads(piece, &mut reply, &mut seen, |payload| got.push(payload.to_vec()));
-                assert!(outcome.is_ok());
-            }
+            let Taken { reply, seen, got } = take_in_pieces(&Mqtt, &payloads, size);
             assert_eq!(got, payloads, "in pieces of {size}");
             assert_eq!((seen.messages, seen.answers, reply.len()), (2, 0, 0));
         }

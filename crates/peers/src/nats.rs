@@ -44,10 +44,6 @@ impl CoreReader {
 }
 
 impl Reader for CoreReader {
-    fn take(&mut self, chunk: &mut [u8], reply: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Failure> {
-        self.take_payloads(chunk, reply, seen, |_| {})
-    }
-
     fn take_payloads(
         &mut self,
         chunk: &mut [u8],

@@ -83,10 +83,6 @@ impl Following {
 }
 
 impl Reader for Following {
-    fn take(&mut self, chunk: &mut [u8], reply: &mut Vec<u8>, seen: &mut Seen) -> Result<(), Failure> {
-        self.take_payloads(chunk, reply, seen, |_| {})
-    }
-
     fn take_payloads(
         &mut self,
         chunk: &mut [u8],
@@ -285,6 +281,7 @@ fn progress_in(said: &str, members: u64, published: u64) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::{Taken, take_in_pieces};
 
     fn said(commands: &[u8]) -> String {
         String::from_utf8_lossy(commands).replace("\r\n", " ")
@@ -295,13 +292,7 @@ mod tests {
         let payloads = [b"\"a\"".to_vec(), b"\"\r\n\"".to_vec()];
         let (_, answer) = Redis.offline(&payloads);
         for size in 1..=answer.len() {
-            let (mut reader, mut stream) = Redis.offline(&payloads);
-            let (mut reply, mut seen, mut got) = (Vec::new(), Seen::default(), Vec::new());
-            for piece in stream.chunks_mut(size) {
-                let outcome =
-                    reader.take_payloads(piece, &mut reply, &mut seen, |payload| got.push(payload.to_vec()));
-                assert!(outcome.is_ok());
-            }
+            let Taken { reply, seen, got } = take_in_pieces(&Redis, &payloads, size);
             assert_eq!(got, payloads, "in pieces of {size}");
             assert_eq!(seen.messages, 2);
             assert!(
