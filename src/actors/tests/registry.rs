@@ -135,7 +135,7 @@ async fn frames_behind_declarations_find_what_these_make() {
     let published = client.answer(3001).await;
     let routes = published["routes"].as_array().map(Vec::len);
     assert_eq!(routes, Some(TOPICS as usize - 1), "{published}");
-    // What is like the frame before is read by its difference, and waits as well.
+    // So does what is like the frame before.
     for (topic, id) in [("t.7", 5000), ("more.1", 5002), ("more.2", 5004)] {
         client
             .say(json!({"type": "bind", "id": id, "exchange": "all", "topic": topic, "routing_key": ""}))
@@ -161,12 +161,13 @@ async fn frames_behind_declarations_find_what_these_make() {
 async fn publish_like_the_one_before_waits_for_a_declaration_too() {
     let broker = Running::start_on(Arc::new(MemoryStore::new()), false).await;
     let mut client = Talker::connect(&broker).await;
-    let publish = |id: u64| json!({"type": "publish", "id": id, "topic": "t", "payload": id});
-    assert_eq!(client.ask(publish(1)).await["code"], "topic_not_found");
-    client
-        .say(json!({"type": "declare", "id": 2, "topic": "t"}))
-        .await;
-    client.say(publish(3)).await;
+    // As senders write it: only with the payload at the end is it read by its difference.
+    let publish = |id: u64| format!(r#"{{"type":"publish","id":{id},"topic":"t","payload":{id}}}"#);
+    client.say_text(publish(1)).await;
+    assert_eq!(client.answer(1).await["code"], "topic_not_found");
+    // In one message, so that the declaration is under way when the publish is looked at.
+    let declare = json!({"type": "declare", "id": 2, "topic": "t"});
+    client.say_text(format!("{declare}\n{}", publish(3))).await;
     let published = client.answer(3).await;
     assert_eq!(published["type"], "published", "{published}");
 }

@@ -41,7 +41,12 @@ impl Talker {
     }
 
     pub async fn say(&mut self, frame: Value) {
-        self.client.text(frame.to_string()).await;
+        self.say_text(frame.to_string()).await;
+    }
+
+    /// Sends a frame whose fields stand in the order in which they are written here.
+    pub async fn say_text(&mut self, frame: String) {
+        self.client.text(frame).await;
     }
 
     async fn read(&mut self) {
