@@ -213,7 +213,7 @@ async fn partition_that_dies_frees_the_others() {
     let mut client = Talker::connect(&broker).await;
     client.ask(publish(1, &json!(1))).await;
     let (a, b) = (part(&broker, "a"), part(&broker, "b"));
-    let last = if a.key < b.key { &b } else { &a };
+    let (first, last) = if a.key < b.key { (&a, &b) } else { (&b, &a) };
     let (blocked, is_blocked) = tokio::sync::oneshot::channel();
     let (go, may_go) = std::sync::mpsc::channel();
     let died = last.addr().unwrap();
@@ -221,20 +221,29 @@ async fn partition_that_dies_frees_the_others() {
     is_blocked.await.unwrap();
     died.do_send(InjectPanic);
     let record = || vec![Ok(NewRecord::default())];
-    let (shared, first) = (broker.shared.clone(), if a.key < b.key { "a" } else { "b" });
+    let (shared, name) = (broker.shared.clone(), first.topic.clone());
     let lost = actix_rt::spawn(async move {
         let who = (Asked::DURABLE, Sender::default());
         exchanges::publish_routed(&shared, "all", "k", record(), who).await
     });
     let shared = broker.shared.clone();
     let waiting = actix_rt::spawn(async move {
-        let topic = shared.directory.get(first).unwrap();
+        let topic = shared.directory.get(name.as_str()).unwrap();
         gateway::publish(&shared, &topic, record(), Asked::DURABLE).await
     });
     // Both are at the first partition, one of them held by it, when the last one goes on and dies.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
+    let (handled, is_handled) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let probe = Stall {
+        blocked: handled,
+        may_go: may_go_on,
+    };
+    first.addr().unwrap().do_send(probe);
+    is_handled.await.unwrap();
+    go_on.send(()).unwrap();
     go.send(()).unwrap();
     let lost = lost.await.unwrap().unwrap();
     assert!(

@@ -8,15 +8,20 @@ use callboard_protocol::{Offset, Timestamp};
 use super::harness::{Owner, SMALL, batch, create, key, open, texts, topic, try_open, wait_for};
 use crate::store::{
     Durability, FactChange, GapReason, PartitionKey, Retention, Store, StoreError, Submitted,
-    memory::MemoryStore,
+    journal::JournalOptions, memory::MemoryStore,
 };
 
 /// Runs a test with a partition of each engine.
 pub fn on_each(test: impl Fn(&Arc<dyn Store>, PartitionKey)) {
+    on_each_with(SMALL, test);
+}
+
+/// The same with a journal of these sizes.
+pub fn on_each_with(options: JournalOptions, test: impl Fn(&Arc<dyn Store>, PartitionKey)) {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
     test(&memory, key(create(memory.as_ref(), "t"), 0));
     let directory = tempfile::tempdir().unwrap();
-    let journal = open(directory.path(), SMALL);
+    let journal = open(directory.path(), options);
     test(&journal, key(create(journal.as_ref(), "t"), 0));
     let mut in_memory = topic("m");
     in_memory.memory_only = true;
