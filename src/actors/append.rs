@@ -2,10 +2,11 @@
 
 mod answers;
 mod receipt;
+pub mod spare;
 
 use std::sync::Arc;
 
-use actix::{Addr, Message};
+use actix::Message;
 use bytes::Bytes;
 use callboard_core::partition::Draft;
 use callboard_protocol::{
@@ -23,7 +24,7 @@ pub use self::{
 };
 use super::{
     directory::PartitionRef,
-    hub::HubActor,
+    hub::HubAddr,
     notice::NoticeTo,
     waiting::{Held, SessionWaits, Until},
 };
@@ -153,7 +154,7 @@ pub enum Slot {
 #[derive(Clone)]
 pub enum Origin {
     /// A WebSocket session.
-    Session(Addr<HubActor>, ConnId, Arc<SessionWaits>),
+    Session(HubAddr, ConnId, Arc<SessionWaits>),
     /// Someone who awaits the outcomes until nobody can send one any more.
     Caller(UnboundedSender<Answered>),
 }

@@ -36,7 +36,7 @@ use self::{
     history::{Answer, History},
     mailbox::{
         AddCredit, Adopt, CloseGroup, Commit, Going, Join, Leave, LogEvent, Release, SetCredit, Settle,
-        Stopped, TopicMoved, Turn, Wake,
+        Stopped, TopicMoved, Turn, Urgency, Wake,
     },
     members::Members,
     partitioned::Partitioned,
@@ -54,6 +54,8 @@ use super::{
 };
 use crate::store::{CommitEvent, OpenedPartition, StoreError};
 
+/// So long entries that nobody waits for may lie until something else is flushed with them.
+const UNHURRIED: Duration = Duration::from_millis(1);
 /// How long to wait before the store is asked again to open the group's log.
 const REOPEN_DELAY: Duration = Duration::from_millis(500);
 
@@ -69,6 +71,10 @@ pub struct GroupActor {
     retired: Vec<MemberId>,
     history: History,
     entries: EntryWriter,
+    /// Whether a member waits for what this turn commits.
+    urgency: Urgency,
+    /// A timer runs for entries that lie.
+    has_unhurried: bool,
     /// What is said when the entries of this turn are committed.
     answers: Vec<Answer>,
     outgoing: Outgoing,
@@ -121,6 +127,8 @@ impl GroupActor {
             members: Members::default(),
             retired: Vec::new(),
             entries: EntryWriter::new(),
+            urgency: Urgency::Soon,
+            has_unhurried: false,
             answers: Vec::new(),
             outgoing: Outgoing::default(),
             rebalanced: None,
@@ -214,7 +222,7 @@ impl GroupActor {
                 self.forget_retired();
             }
         }
-        if let Err(error) = self.keep() {
+        if let Err(error) = self.keep(ctx) {
             self.fail(&error, ctx);
             return;
         }
@@ -227,14 +235,18 @@ impl GroupActor {
     }
 
     /// Writes what happened to the group's log.
-    fn keep(&mut self) -> Result<(), StoreError> {
+    fn keep(&mut self, ctx: &mut Context<Self>) -> Result<(), StoreError> {
         let durability = self.topic.config().durability.into();
         let entries = match &mut self.kind {
             Kind::Partitioned(_) => self.entries.finish(),
             Kind::Shared(work) => work.group.log().finish(),
         };
         let answers = std::mem::take(&mut self.answers);
-        match self.history.write(&entries, durability, answers) {
+        let urgency = self.urgency(&answers);
+        if urgency == Urgency::Soon && !entries.is_empty() {
+            self.begin_later(ctx);
+        }
+        match self.history.write(&entries, (durability, urgency), answers) {
             Ok(answers) => self.answer(answers),
             Err((error, answers)) => {
                 self.answers = answers;
@@ -250,6 +262,25 @@ impl GroupActor {
             self.history.write_snapshot(&snapshot.finish(), durability)?;
         }
         Ok(())
+    }
+
+    /// How soon the entries of this turn must be kept. An ack of a shared group is what its worker waits for.
+    fn urgency(&mut self, answers: &[Answer]) -> Urgency {
+        let committed = std::mem::replace(&mut self.urgency, Urgency::Soon);
+        match self.kind {
+            Kind::Shared(_) => Urgency::Now,
+            Kind::Partitioned(_) => answers.iter().map(Answer::urgency).fold(committed, Ord::max),
+        }
+    }
+
+    /// Has the store begin with what nobody waits for, if nothing else lets it begin before.
+    fn begin_later(&mut self, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.has_unhurried, true) {
+            ctx.run_later(UNHURRIED, |actor, _| {
+                actor.has_unhurried = false;
+                actor.shared.store.begin();
+            });
+        }
     }
 
     /// The log takes nothing: who waits is told, and a new actor begins from what is kept.

@@ -11,7 +11,7 @@ mod mailbox;
 pub use feed::Feed;
 #[cfg(test)]
 pub use mailbox::{Census, TakeCensus};
-pub use mailbox::{Committed, Delivery, HubActor, Settle, TopicChanged, TopicClosed, TopicOpened};
+pub use mailbox::{Committed, Delivery, HubActor, HubAddr, Settle, TopicChanged, TopicClosed, TopicOpened};
 
 use std::{
     cell::{Cell, RefCell},
@@ -32,7 +32,7 @@ use mailbox::{LookAfterSessions, SendAnswers};
 use super::{
     Shared,
     announce::Event,
-    append::{ConnId, Settled, Settlement, Slot},
+    append::{ConnId, Settled, Settlement, Slot, spare},
     conn::{Conn, IN_FLIGHT_BYTES_MAX, Phase},
     directory::{PartitionRef, Topic},
     events::Listeners,
@@ -56,7 +56,7 @@ pub struct Hub {
     /// What all threads share.
     pub shared: Arc<Shared>,
     /// The mailbox of this hub.
-    pub addr: Addr<HubActor>,
+    pub addr: HubAddr,
     conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
     conns_made: Cell<u64>,
     feeds: RefCell<HashMap<PartitionKey, Rc<Feed>>>,
@@ -75,7 +75,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    fn new(shared: Arc<Shared>, addr: Addr<HubActor>) -> Self {
+    fn new(shared: Arc<Shared>, addr: HubAddr) -> Self {
         Self {
             shared,
             addr,
@@ -97,7 +97,7 @@ impl Hub {
         let mut started = None;
         HubActor::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_DELIVERIES_MAX);
-            let hub = Rc::new(Self::new(shared, ctx.address()));
+            let hub = Rc::new(Self::new(shared, Arc::new(ctx.address())));
             started = Some(hub.clone());
             HubActor(hub)
         });
@@ -342,6 +342,7 @@ impl Hub {
             }
         }
         self.answer(&conn, frames.finish());
+        spare::take_back(settled.replies);
         self.close_if_settled(&conn);
     }
 

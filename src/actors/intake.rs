@@ -17,7 +17,7 @@ use callboard_core::{
 use callboard_protocol::{ErrorCode, PartitionId, Timestamp, client::NewRecord, error::Refusal};
 
 use super::{
-    append::{Append, Asked, Keep, Origin, Receipt, Reply},
+    append::{Append, Asked, Keep, Origin, Receipt, Reply, spare},
     clock,
     directory::{PartitionRef, Topic},
     notice::{NoticeTo, Wanted},
@@ -30,14 +30,20 @@ pub const DRAFT_BYTES_MAX: usize = 512 << 10;
 
 /// A draft's buffer may have so much more room than twice what it needs.
 const DRAFT_SLACK_BYTES: usize = 512;
-/// About what a record's encoding adds to its payload.
-const RECORD_OVERHEAD_BYTES: usize = 24;
+/// A record takes about three quarters of its frame, of 256, until something else was seen.
+const RECORD_SHARE: usize = 192;
+/// What a record's encoding adds to its payload at least.
+const RECORD_OVERHEAD_BYTES: usize = 9;
 
 /// The drafts of one publisher, at most one for each partition, way of being answered and way of keeping.
 pub struct Intake {
     open: Vec<Open>,
-    /// About how many bytes of records are to come, for the size of a new draft's buffer.
+    /// How many bytes of frames come.
+    frame_bytes: usize,
+    /// About how many bytes of records those are, for the size of a new draft's buffer.
     expected_bytes: usize,
+    /// How much of its frame a record took of late, in 256ths.
+    record_share: usize,
     /// Bounds what waits for a session; whoever else publishes is bounded by its caller.
     waits: Option<Arc<SessionWaits>>,
     /// Whether notices may go to private addresses.
@@ -57,6 +63,13 @@ impl Open {
         match self {
             Self::Draft(open) => Arc::ptr_eq(&open.part, part),
             Self::Together(open) => open.touches(part),
+        }
+    }
+
+    fn record_bytes(&self) -> usize {
+        match self {
+            Self::Draft(open) => open.draft.records.len(),
+            Self::Together(_) => 0,
         }
     }
 
@@ -91,6 +104,9 @@ pub struct Placing {
     partitions: Arc<[Arc<PartitionRef>]>,
     /// Picked once a frame, for its records that leave the choice to the broker.
     turn: Option<u32>,
+    /// The partition that was picked last. Where a publisher begins is the topic's turn; from there on it goes round
+    /// by itself, without a counter that all threads write to.
+    last_turn: Option<u32>,
 }
 
 impl Placing {
@@ -105,6 +121,7 @@ impl Placing {
             config,
             partitions,
             turn: None,
+            last_turn: None,
         }
     }
 
@@ -133,7 +150,15 @@ impl Placing {
             _ if count == 1 => PartitionId(0),
             (None, Some(key), _) => partition_for_key(key.as_bytes(), count),
             (None, None, Some(message_id)) => partition_for_key(message_id.as_bytes(), count),
-            (None, None, None) => PartitionId(*self.turn.get_or_insert_with(|| topic.next_turn()) % count),
+            (None, None, None) => PartitionId(*self.turn.get_or_insert_with(|| {
+                let next = match self.last_turn {
+                    None => topic.next_turn() % count,
+                    Some(last) if last + 1 < count => last + 1,
+                    Some(_) => 0,
+                };
+                self.last_turn = Some(next);
+                next
+            })),
         };
         self.partitions.get(id.0 as usize).ok_or_else(|| {
             Refusal::new(
@@ -157,7 +182,9 @@ impl Intake {
     pub fn of_caller(allow_private: AllowPrivate) -> Self {
         Self {
             open: Vec::new(),
+            frame_bytes: 0,
             expected_bytes: 0,
+            record_share: RECORD_SHARE,
             waits: None,
             allow_private,
         }
@@ -296,7 +323,7 @@ impl Intake {
                     asked,
                     keep,
                     draft,
-                    replies: Vec::with_capacity(count),
+                    replies: spare::room_for(count),
                     held: Held::default(),
                     wanted: Vec::new(),
                     dues: Vec::new(),
@@ -310,9 +337,20 @@ impl Intake {
         }
     }
 
-    /// Says that about so many bytes of records come now, so that a draft's buffer need not grow.
-    pub fn expect(&mut self, bytes: usize) {
-        self.expected_bytes = bytes;
+    /// Says that so many bytes of frames come now, so that a draft's buffer need not grow.
+    pub fn expect(&mut self, frame_bytes: usize) {
+        self.frame_bytes = frame_bytes;
+        self.expected_bytes = frame_bytes * self.record_share / 256;
+    }
+
+    /// Sees how much of what came was records. A buffer that is a little too small is taken twice, and one that is
+    /// much too large stays in memory for as long as its records do.
+    fn learn_share(&mut self) {
+        let records: usize = self.open.iter().map(Open::record_bytes).sum();
+        if self.frame_bytes > 0 && records > 0 {
+            let seen = (records * 256 / self.frame_bytes).min(256);
+            self.record_share = (seen + seen / 16 + 1).max(self.record_share - self.record_share / 16);
+        }
     }
 
     /// Whether nothing waits.
@@ -327,6 +365,7 @@ impl Intake {
 
     /// Takes the drafts in the order in which they must be sent.
     pub fn take(&mut self) -> Vec<Open> {
+        self.learn_share();
         std::mem::take(&mut self.open)
     }
 }

@@ -31,7 +31,7 @@ use super::{
     group::{
         GroupActor,
         handle::{Gauge, GroupRef, MemberKey},
-        mailbox::{AddCredit, Commit, Going, Join, Leave, Release, Settle, SettleRequest, Stopped},
+        mailbox::{AddCredit, Commit, Going, Join, Leave, Release, Settle, SettleRequest, Stopped, Urgency},
         receipt::{self, GroupReceipt, Home, News, SettledRequests, Whats},
     },
     hub::Hub,
@@ -209,12 +209,16 @@ impl Membership {
             }
         }
         let bytes = offsets.len() * size_of::<(PartitionId, Offset)>();
+        // One flush for each commit of each member would cost more than delivering the records.
+        let credit = self.wish.borrow().credit;
+        let has_credit = self.following.credit.get().is_none_or(|left| left > credit / 2);
         self.group.tell(Commit {
             member: self.member(),
             // Without one it is the present one as this member knows it: a seek of which it has not heard must not
             // be undone by what it was given before.
             generation: Some(generation.map_or(self.generation.get(), Generation)),
             offsets,
+            urgency: if has_credit { Urgency::Soon } else { Urgency::Now },
             receipt: self.receipt(hub, bytes, vec![id]),
         });
         Ok(())

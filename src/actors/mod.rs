@@ -45,6 +45,7 @@ pub mod directory;
 pub mod events;
 pub mod exchanges;
 pub mod gateway;
+mod gathered;
 pub mod group;
 pub mod hub;
 pub mod intake;
@@ -79,7 +80,9 @@ use callboard_core::{
 };
 
 use self::told::Told;
-use crate::store::{CommitEvent, CommitSink, Incarnation, PartitionKey, Store, Telling};
+use crate::store::{
+    CommitEvent, CommitSink, Incarnation, PartitionKey, Store, StoreError, Submission, Submitted, Telling,
+};
 
 /// What the actors are told once.
 #[derive(Clone, Debug)]
@@ -108,7 +111,7 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Worker {
     /// Its hub.
-    pub hub: Addr<hub::HubActor>,
+    pub hub: hub::HubAddr,
     /// Where to start an actor on it.
     pub arbiter: ArbiterHandle,
     /// What its actors have not heard yet.
@@ -117,7 +120,7 @@ pub struct Worker {
 
 impl Worker {
     /// The thread of this hub.
-    pub fn new(hub: Addr<hub::HubActor>, arbiter: ArbiterHandle) -> Self {
+    pub fn new(hub: hub::HubAddr, arbiter: ArbiterHandle) -> Self {
         let told = Arc::new(Told::new(hub.clone()));
         Self { hub, arbiter, told }
     }
@@ -221,6 +224,18 @@ impl Shared {
         }
         let told = self.worker_for(key).told;
         Box::new(move |event| told.add(tell(event)))
+    }
+
+    /// Hands a batch to the store, which begins with it when this thread's turn is over.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        let submitted = self.store.gather(submission)?;
+        if submitted == Submitted::Pending {
+            gathered::begin_soon(&self.store);
+        }
+        Ok(submitted)
     }
 
     /// The registry.

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use actix::{Addr, Message};
+use actix::Message;
 use bytes::Bytes;
 use callboard_protocol::{
     ErrorCode, Offset, PartitionId, TopicName,
@@ -20,7 +20,7 @@ use callboard_protocol::{
 use super::{
     Shared,
     append::{ConnId, Origin},
-    hub::HubActor,
+    hub::HubAddr,
     waiting::{Held, SessionWaits},
     wire,
 };
@@ -108,7 +108,7 @@ pub struct NoticeTo {
 }
 
 enum Place {
-    Session(Addr<HubActor>, ConnId),
+    Session(HubAddr, ConnId),
     Url(Box<str>),
     Nowhere,
 }

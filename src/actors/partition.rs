@@ -9,6 +9,7 @@
 //! [`Append`]: super::append::Append
 
 mod admit;
+mod collect;
 mod hold;
 mod mailbox;
 mod notices;
@@ -47,7 +48,7 @@ use super::{
     append::{Answers, Receipt, Settled, Settlement},
     clock,
     directory::PartitionRef,
-    hub::{Committed, Delivery, HubActor, Settle},
+    hub::{Committed, Delivery, HubAddr, Settle},
     together::After,
     told::Telling,
     topic::{Heard, PartitionReady, Sentinel, TopicActor},
@@ -71,6 +72,8 @@ pub struct PartitionActor {
     incarnation: Incarnation,
     state: Option<Partition>,
     first_offset: Offset,
+    /// Appends of this turn.
+    collected: collect::Collected,
     inflight: VecDeque<Inflight>,
     /// Publishers whose records are stored, or will be, and who wait for more than that.
     waits: WaitList,
@@ -109,7 +112,7 @@ pub struct TopicSettings {
 
 /// A hub that has subscribers of this partition.
 struct Watcher {
-    hub: Addr<HubActor>,
+    hub: HubAddr,
     json: bool,
     ndjson: bool,
     events: bool,
@@ -121,6 +124,9 @@ struct Watcher {
 struct Inflight {
     /// Settled when everything before this is committed.
     until: Offset,
+    /// The first record's, if all are stored.
+    base: Offset,
+    /// Goes out when it is settled; what several are in is the last one's.
     batch: Option<Arc<Batch>>,
     outcomes: Outcomes,
     receipt: Receipt,
@@ -146,6 +152,7 @@ impl PartitionActor {
             incarnation,
             state: None,
             first_offset: Offset::ZERO,
+            collected: collect::Collected::default(),
             inflight: VecDeque::new(),
             waits: WaitList::new(part.clone()),
             notices,
@@ -164,7 +171,7 @@ impl PartitionActor {
     /// Asks the store to settle what the former incarnation submitted and to say where to go on.
     /// The mailbox waits meanwhile.
     fn open(&mut self, ctx: &mut Context<Self>) {
-        let addr = ctx.address();
+        let addr = Arc::new(ctx.address());
         let ids_since = Timestamp(clock::now().0.saturating_sub(self.topic.dedup_window_ms));
         let opened = self.shared.store.open(OpenPartition {
             key: self.part.key,
@@ -322,13 +329,18 @@ impl PartitionActor {
     }
 
     /// One message to each hub that has subscribers here or publishers to answer.
-    fn send_out(&mut self, delivery: Option<Delivery>, settled: Vec<(Addr<HubActor>, Settled)>) {
+    fn send_out(&mut self, delivery: Option<Delivery>, settled: Vec<(HubAddr, Settled)>) {
         let end = self.visible();
-        let mut receipts: Vec<(Addr<HubActor>, Vec<Settled>)> = Vec::new();
+        let mut receipts: Vec<(HubAddr, Vec<Settled>)> = Vec::new();
+        let left = settled.len();
         for (hub, settled) in settled {
             match receipts.iter_mut().find(|(known, _)| *known == hub) {
                 Some((_, list)) => list.push(settled),
-                None => receipts.push((hub, vec![settled])),
+                None => {
+                    let mut list = Vec::with_capacity(left);
+                    list.push(settled);
+                    receipts.push((hub, list));
+                }
             }
         }
         if let Some(delivery) = delivery {

@@ -2,6 +2,7 @@
 
 mod client;
 mod cold;
+mod collect;
 mod failing;
 mod groups;
 mod groups_faults;

@@ -10,19 +10,19 @@ use actix::{Addr, Message};
 
 use super::{
     group::{GroupActor, mailbox::LogEvent},
-    hub::HubActor,
+    hub::HubAddr,
     partition::{PartitionActor, ScheduleEvent, StoreEvent},
 };
 use crate::store::CommitEvent;
 
-/// Somebody to be told, and what.
+/// Somebody to be told, and what. Addresses are shared: a clone of one takes memory, and this is one a flush.
 pub enum Telling {
     /// A partition, of its records.
-    Partition(Addr<PartitionActor>, CommitEvent),
+    Partition(Arc<Addr<PartitionActor>>, CommitEvent),
     /// A partition, of its schedules.
-    Schedules(Addr<PartitionActor>, CommitEvent),
+    Schedules(Arc<Addr<PartitionActor>>, CommitEvent),
     /// A group, of its log.
-    Group(Addr<GroupActor>, CommitEvent),
+    Group(Arc<Addr<GroupActor>>, CommitEvent),
 }
 
 impl Telling {
@@ -39,7 +39,7 @@ impl Telling {
 
 /// What waits for the actors of one worker thread.
 pub struct Told {
-    hub: Addr<HubActor>,
+    hub: HubAddr,
     waiting: Mutex<Vec<Telling>>,
 }
 
@@ -50,7 +50,7 @@ pub struct HearTold(pub Arc<Told>);
 
 impl Told {
     /// For the thread of this hub.
-    pub fn new(hub: Addr<HubActor>) -> Self {
+    pub fn new(hub: HubAddr) -> Self {
         Self {
             hub,
             waiting: Mutex::default(),

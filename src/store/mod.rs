@@ -384,6 +384,16 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Closed`] and [`StoreError::ShuttingDown`]; anything else comes as
     /// [`CommitEvent::Failed`].
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError>;
+    /// The same for a batch that more follow at once: the engine may leave it until [`Store::begin`] is called, so
+    /// that all of them are written and flushed together.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    fn gather(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        self.submit(submission)
+    }
+    /// Begins with what was gathered.
+    fn begin(&self) {}
     /// Hands batches of several partitions over, at most one a partition, all of them on disk or all in memory.
     /// All are kept or none is, also through a crash; each partition hears of its own as after
     /// [`Store::submit`], once all of them have the strongest durability among them. If one can not be taken, each

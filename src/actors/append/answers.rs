@@ -2,12 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use actix::Addr;
-
 use super::{Answered, Origin, Reply, Settled, Settlement, Waited, receipt};
 use crate::actors::{
     directory::PartitionRef,
-    hub::{HubActor, Settle},
+    hub::{HubAddr, Settle},
     waiting::Held,
 };
 
@@ -96,7 +94,7 @@ impl Answers {
     }
 
     /// Answers callers, and returns what hubs must be told.
-    pub fn send(self) -> Vec<(Addr<HubActor>, Settled)> {
+    pub fn send(self) -> Vec<(HubAddr, Settled)> {
         let mut settled = Vec::new();
         for group in self.groups {
             let settlement = Settlement::Waited(group.outcomes);

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use actix::Addr;
 use callboard_core::partition::DraftEntry;
 use callboard_protocol::{ErrorCode, error::Refusal};
 
 use super::{Answered, Origin, Reply, Settled, Settlement, answers::Ticket};
 use crate::actors::{
     directory::PartitionRef,
-    hub::{HubActor, Settle},
+    hub::{HubAddr, Settle},
     waiting::Held,
 };
 
@@ -117,7 +116,7 @@ impl Receipt {
 
     /// No longer counts the bytes as in flight, because they wait for something that may take any time; the
     /// session is read on.
-    pub fn release_bytes(&mut self) -> Option<(Addr<HubActor>, Settled)> {
+    pub fn release_bytes(&mut self) -> Option<(HubAddr, Settled)> {
         let bytes = std::mem::take(&mut self.bytes);
         match &self.origin {
             Some(Origin::Session(hub, conn, _)) if bytes > 0 => Some((
@@ -136,7 +135,7 @@ impl Receipt {
     }
 
     /// Answers the records but keeps their bytes in flight; the rest is settled when they are written.
-    pub fn answer_early(&mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
+    pub fn answer_early(&mut self, settlement: Settlement) -> Option<(HubAddr, Settled)> {
         match &self.origin {
             Some(Origin::Session(hub, conn, _)) => Some((
                 hub.clone(),
@@ -155,7 +154,7 @@ impl Receipt {
     }
 
     /// Answers a caller, or returns what its hub must be told.
-    pub fn settle(mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
+    pub fn settle(mut self, settlement: Settlement) -> Option<(HubAddr, Settled)> {
         self.answer(settlement)
     }
 
@@ -172,7 +171,7 @@ impl Receipt {
         }
     }
 
-    fn answer(&mut self, settlement: Settlement) -> Option<(Addr<HubActor>, Settled)> {
+    fn answer(&mut self, settlement: Settlement) -> Option<(HubAddr, Settled)> {
         let replies = std::mem::take(&mut self.replies);
         match self.origin.take()? {
             Origin::Caller(caller) => {

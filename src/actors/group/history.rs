@@ -12,6 +12,7 @@ use callboard_protocol::{Offset, PartitionId, Timestamp, error::Refusal};
 
 use super::{
     GroupActor,
+    mailbox::Urgency,
     receipt::{GroupReceipt, GroupReply},
 };
 use crate::{
@@ -61,6 +62,22 @@ pub enum Answer {
     Caller(tokio::sync::oneshot::Sender<Result<(), Refusal>>),
 }
 
+impl Answer {
+    /// How soon what it depends on must be kept.
+    pub fn urgency(&self) -> Urgency {
+        match self {
+            Self::Member(_, replies, _)
+                if replies
+                    .iter()
+                    .all(|reply| reply.id.is_none() && reply.outcome.is_ok()) =>
+            {
+                Urgency::Soon
+            }
+            Self::Member(..) | Self::Publisher(..) | Self::Caller(_) => Urgency::Now,
+        }
+    }
+}
+
 impl History {
     /// The history of the group that the store keeps under `topic`.
     pub fn new(shared: Arc<Shared>, topic: TopicId) -> Self {
@@ -86,6 +103,7 @@ impl History {
         addr: Addr<GroupActor>,
     ) -> impl Future<Output = Result<(OpenedPartition, Vec<Batch>), StoreError>> + use<> {
         self.incarnation = self.shared.next_incarnation();
+        let addr = Arc::new(addr);
         // At most one event a flush, and flushes wait for this group's own submissions.
         let commits = self
             .shared
@@ -119,7 +137,7 @@ impl History {
     pub fn write(
         &mut self,
         entries: &[u8],
-        durability: Durability,
+        kept: (Durability, Urgency),
         answers: Vec<Answer>,
     ) -> Result<Vec<Answer>, (StoreError, Vec<Answer>)> {
         if entries.is_empty() {
@@ -133,7 +151,7 @@ impl History {
             });
         }
         self.bytes_since_snapshot += entries.len();
-        match self.submit(entries, durability) {
+        match self.submit(entries, kept) {
             Ok(Submitted::Committed) => Ok(answers),
             Ok(Submitted::Pending) => {
                 let until = self.next;
@@ -144,7 +162,11 @@ impl History {
         }
     }
 
-    fn submit(&mut self, entries: &[u8], durability: Durability) -> Result<Submitted, StoreError> {
+    fn submit(
+        &mut self,
+        entries: &[u8],
+        (durability, urgency): (Durability, Urgency),
+    ) -> Result<Submitted, StoreError> {
         let parts = RecordParts {
             binary: true,
             payload: entries,
@@ -159,12 +181,16 @@ impl History {
             records: Bytes::from(records),
         };
         self.next = self.next.plus(1);
-        self.shared.store.submit(Submission {
+        let submission = Submission {
             key: self.key,
             incarnation: self.incarnation,
             batch: Arc::new(batch),
             durability,
-        })
+        };
+        match urgency {
+            Urgency::Now => self.shared.submit(submission),
+            Urgency::Soon => self.shared.store.gather(submission),
+        }
     }
 
     /// Whether the log has grown so much that a snapshot is worth its bytes.
@@ -182,7 +208,7 @@ impl History {
         self.bytes_since_snapshot = 0;
         self.snapshot_bytes = snapshot.len();
         self.snapshot_at = Some(at);
-        match self.submit(snapshot, durability)? {
+        match self.submit(snapshot, (durability, Urgency::Now))? {
             Submitted::Committed => self.cut(self.next),
             Submitted::Pending => {
                 let until = self.next;

@@ -98,6 +98,15 @@ pub struct Stopped {
     pub partitions: Vec<(PartitionId, Option<Offset>)>,
 }
 
+/// Whether somebody waits until what happened is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// It may be flushed with what comes next, if that comes soon.
+    Soon,
+    /// Somebody waits.
+    Now,
+}
+
 /// A member has processed what lies before these offsets.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -108,6 +117,8 @@ pub struct Commit {
     pub generation: Option<Generation>,
     /// The next offset of each partition.
     pub offsets: BTreeMap<PartitionId, Offset>,
+    /// Whether the member needs the credit that it gets back.
+    pub urgency: Urgency,
     /// Who is told.
     pub receipt: GroupReceipt,
 }

@@ -123,8 +123,10 @@ impl GroupActor {
             member,
             generation,
             offsets,
+            urgency,
             mut receipt,
         } = commit;
+        self.urgency = self.urgency.max(urgency);
         let Kind::Partitioned(own) = &mut self.kind else {
             return;
         };

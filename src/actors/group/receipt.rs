@@ -10,7 +10,7 @@ use callboard_protocol::{ErrorCode, FrameId, Offset, PartitionId, error::Refusal
 use super::handle::GroupRef;
 use crate::actors::{
     append::ConnId,
-    hub::HubActor,
+    hub::HubAddr,
     webhook::{
         WebhookActor,
         mailbox::{GroupSays, LeasedRecord},
@@ -21,7 +21,7 @@ use crate::actors::{
 #[derive(Clone)]
 pub enum Home {
     /// A session, on the thread of its hub.
-    Session(Addr<HubActor>, ConnId),
+    Session(HubAddr, ConnId),
     /// An HTTP endpoint.
     Webhook(Addr<WebhookActor>),
 }
@@ -101,14 +101,14 @@ impl GroupReply {
 
 /// The duty to answer a member's requests. Dropped without an answer, as in a panic, it says `internal`.
 pub struct GroupReceipt {
-    to: Option<(Addr<HubActor>, ConnId, u32)>,
+    to: Option<(HubAddr, ConnId, u32)>,
     bytes: usize,
     ids: Vec<Option<FrameId>>,
 }
 
 impl GroupReceipt {
     /// A receipt for requests of `bytes` in flight, with the ids of their frames.
-    pub fn new(to: (Addr<HubActor>, ConnId, u32), bytes: usize, ids: Vec<Option<FrameId>>) -> Self {
+    pub fn new(to: (HubAddr, ConnId, u32), bytes: usize, ids: Vec<Option<FrameId>>) -> Self {
         Self {
             to: Some(to),
             bytes,
@@ -140,7 +140,7 @@ impl GroupReceipt {
         mut self,
         replies: Vec<GroupReply>,
         committed: BTreeMap<PartitionId, Offset>,
-    ) -> Option<(Addr<HubActor>, News)> {
+    ) -> Option<(HubAddr, News)> {
         let (hub, conn, index) = self.to.take()?;
         let settled = SettledRequests {
             released_bytes: self.bytes,
@@ -199,7 +199,7 @@ pub fn ended(reason: &str) -> Refusal {
 /// News of one turn, by hub, and for webhooks.
 #[derive(Default)]
 pub struct Outgoing {
-    hubs: Vec<(Addr<HubActor>, Vec<News>)>,
+    hubs: Vec<(HubAddr, Vec<News>)>,
     webhooks: Vec<(Addr<WebhookActor>, GroupSays)>,
 }
 
@@ -216,7 +216,7 @@ impl Outgoing {
     }
 
     /// Adds news for a member of a hub's thread.
-    pub fn push(&mut self, hub: &Addr<HubActor>, news: News) {
+    pub fn push(&mut self, hub: &HubAddr, news: News) {
         match self.hubs.iter_mut().find(|(known, _)| known == hub) {
             Some((_, list)) => list.push(news),
             None => self.hubs.push((hub.clone(), vec![news])),

@@ -22,6 +22,10 @@ const CLOSE_POLICY: u16 = 1008;
 /// The mailbox of a [`Hub`].
 pub struct HubActor(pub(super) Rc<Hub>);
 
+/// Where a hub is told things. Passed on with every draft and its answers, so it is shared: a clone of an `Addr` takes
+/// memory twice, and may send one message more than the mailbox holds.
+pub type HubAddr = Arc<Addr<HubActor>>;
+
 impl Actor for HubActor {
     type Context = Context<Self>;
 }

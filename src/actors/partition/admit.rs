@@ -68,7 +68,7 @@ impl PartitionActor {
         }
     }
 
-    fn waits_when_full(&self) -> bool {
+    pub(super) fn waits_when_full(&self) -> bool {
         self.topic.records_max.is_some() && self.topic.when_full == WhenFull::Wait
     }
 
@@ -228,6 +228,7 @@ impl PartitionActor {
         };
         let mut inflight = Inflight {
             until: batch.next_offset(),
+            base,
             batch: Some(batch),
             outcomes,
             receipt,
@@ -236,7 +237,7 @@ impl PartitionActor {
         if let Some(until) = until {
             self.let_wait(&mut inflight, (until, deadline), &sizes);
         }
-        self.submit(inflight, asked.ack);
+        self.submit(Vec::new(), inflight, asked.ack);
     }
 
     /// Keeps the notices for records that have an offset, of which the first that is stored has `base`.
@@ -304,11 +305,12 @@ impl PartitionActor {
         }
     }
 
-    pub(super) fn submit(&mut self, mut inflight: Inflight, ack: Ack) {
+    /// Hands a batch to the store; `before` are others whose records are in it, before those of `inflight`.
+    pub(super) fn submit(&mut self, before: Vec<Inflight>, mut inflight: Inflight, ack: Ack) {
         let Some(batch) = inflight.batch.clone() else {
             return;
         };
-        let submitted = self.shared.store.submit(Submission {
+        let submitted = self.shared.submit(Submission {
             key: self.part.key,
             incarnation: self.incarnation,
             batch: batch.clone(),
@@ -317,6 +319,7 @@ impl PartitionActor {
         match submitted {
             Ok(Submitted::Committed) => {
                 let until = inflight.until;
+                self.inflight.extend(before);
                 self.inflight.push_back(inflight);
                 self.commit(until);
             }
@@ -324,6 +327,7 @@ impl PartitionActor {
                 if ack == Ack::Accepted && inflight.outcomes == Outcomes::AllStored {
                     self.answer_early(&mut inflight, &batch);
                 }
+                self.inflight.extend(before);
                 self.inflight.push_back(inflight);
             }
             Err(error) => {
@@ -336,7 +340,9 @@ impl PartitionActor {
                 self.end_waits(batch.base_offset.., &refusal, Stays::No);
                 // Who published them is told that they are not stored.
                 drop(self.notices.fail(batch.base_offset.., &refusal));
-                self.settle(inflight.receipt, Settlement::Refused(refusal));
+                for refused in before.into_iter().chain([inflight]) {
+                    self.settle(refused.receipt, Settlement::Refused(refusal.clone()));
+                }
             }
         }
     }
@@ -368,6 +374,7 @@ impl PartitionActor {
         };
         self.inflight.push_back(Inflight {
             until,
+            base: visible,
             batch: None,
             outcomes,
             receipt,
@@ -384,13 +391,12 @@ pub(super) fn not_open() -> Refusal {
 
 /// What the records of an admitted draft are answered with.
 pub(super) fn settlement(inflight: &Inflight, durability: DurabilityText) -> Settlement {
-    match (&inflight.outcomes, &inflight.batch) {
-        (Outcomes::AllStored, Some(batch)) => Settlement::AllStored {
-            base: batch.base_offset,
+    match &inflight.outcomes {
+        Outcomes::AllStored => Settlement::AllStored {
+            base: inflight.base,
             durability,
         },
-        (Outcomes::AllStored, None) => Settlement::Each(Vec::new()),
-        (Outcomes::Each(outcomes), _) => Settlement::Each(
+        Outcomes::Each(outcomes) => Settlement::Each(
             outcomes
                 .iter()
                 .map(|outcome| match outcome {

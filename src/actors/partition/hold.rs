@@ -48,6 +48,7 @@ impl Handler<Visit> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, Visit(together): Visit, ctx: &mut Self::Context) {
+        self.admit_collected();
         self.visit(together);
         self.settled_down(ctx);
     }
@@ -192,7 +193,7 @@ impl PartitionActor {
         });
     }
 
-    fn admit_draft(&mut self, draft: Draft) -> Admission {
+    pub(super) fn admit_draft(&mut self, draft: Draft) -> Admission {
         let counted = self.counted();
         let room = counted.lock();
         let limits = self.limits(&counted);
@@ -441,6 +442,7 @@ impl PartitionActor {
         };
         let mut inflight = Inflight {
             until: batch.next_offset(),
+            base: own.base,
             outcomes: own.outcomes,
             receipt,
             after,
@@ -454,7 +456,7 @@ impl PartitionActor {
         match submits {
             Submits::Last => self.inflight.push_back(inflight),
             Submits::Own => {
-                self.submit(inflight, callboard_protocol::client::Ack::Durable);
+                self.submit(Vec::new(), inflight, callboard_protocol::client::Ack::Durable);
                 self.go_on();
             }
         }

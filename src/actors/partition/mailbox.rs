@@ -12,7 +12,7 @@ use super::{PartitionActor, Processed, RoomMade, Sent, Stays, TopicSettings, Wat
 use crate::{
     actors::{
         append::{Answers, Append, Settlement},
-        hub::HubActor,
+        hub::HubAddr,
         topic::TopicActor,
     },
     store::CommitEvent,
@@ -40,7 +40,7 @@ impl Handler<Append> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
-        self.append(append);
+        self.take_in(append, ctx);
         self.settled_down(ctx);
     }
 }
@@ -86,7 +86,7 @@ impl Handler<StoreEvent> for PartitionActor {
 #[rtype(result = "()")]
 pub struct Watch {
     /// The hub.
-    pub hub: Addr<HubActor>,
+    pub hub: HubAddr,
     /// Whether any subscriber speaks `callboard.v1.json`.
     pub json: bool,
     /// Whether any subscriber speaks `callboard.v1.ndjson`.
@@ -155,6 +155,7 @@ impl Handler<Close> for PartitionActor {
         self.refuse_room(&deleted());
         self.close_schedules(&deleted());
         self.closed = true;
+        self.admit_collected();
         self.inflight.clear();
         self.go_on();
         ctx.run_later(CLOSE_DELAY, |_, ctx| ctx.stop());

@@ -72,7 +72,7 @@ impl SessionActor {
     }
 
     fn read_behind_unread(&mut self, mut data: &mut [u8], ctx: &mut Context<Self>) {
-        self.expect(data.len());
+        self.intake.expect(data.len());
         // Of what came only as much is copied as the frame lacks whose begin was kept: the rest is read where it lies.
         while !self.unread.is_empty() && !data.is_empty() && self.goes_on() {
             let (front, rest) = data.split_at_mut(Frame::lacking(&self.unread).min(data.len()));
@@ -90,7 +90,7 @@ impl SessionActor {
 
     /// Goes on with what was kept.
     pub(super) fn read_on(&mut self, ctx: &mut Context<Self>) {
-        self.expect(self.unread.len());
+        self.intake.expect(self.unread.len());
         self.read_unread(ctx);
         self.send_drafts(ctx);
     }
@@ -104,12 +104,6 @@ impl SessionActor {
             unread = BytesMut::from(&unread[..]);
         }
         self.keep(unread);
-    }
-
-    /// Says how many bytes of frames come now.
-    fn expect(&mut self, bytes: usize) {
-        // A record takes about three quarters of its frame.
-        self.intake.expect(bytes / 4 * 3);
     }
 
     fn goes_on(&self) -> bool {

@@ -76,10 +76,11 @@ impl Appender {
     /// [`StoreError::Io`].
     pub fn add(&mut self, key: PartitionKey, batch: &Batch) -> Result<(), StoreError> {
         let records = body(batch);
-        let (kind, contents) = match missing(batch) {
-            None => (EntryKind::Records, Contents::of(batch)),
-            Some(GapReason::Expired) => (EntryKind::Expired, Contents::PAST),
-            Some(_) => (EntryKind::Hurt, Contents::LOST),
+        let missing = missing(batch);
+        let kind = match missing {
+            None => EntryKind::Records,
+            Some(GapReason::Expired) => EntryKind::Expired,
+            Some(_) => EntryKind::Hurt,
         };
         let header = EntryHeader {
             id: self.open.id,
@@ -92,6 +93,13 @@ impl Appender {
             body_bytes: records.len() as u32,
         };
         header.encode_entry(records, &mut self.buffer);
+        // Behind the copy: a walk over the records of a batch that nobody has touched for long misses the caches at
+        // each of them, and the copy reads ahead.
+        let contents = match missing {
+            None => Contents::of(batch),
+            Some(GapReason::Expired) => Contents::PAST,
+            Some(_) => Contents::LOST,
+        };
         self.index.note(&header, self.position, contents);
         self.position += header.entry_bytes() as u64;
         if self.buffer.len() >= CHUNK_BYTES {

@@ -450,6 +450,12 @@ impl Store for JournalStore {
     }
 
     fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        let submitted = self.gather(submission);
+        self.begin();
+        submitted
+    }
+
+    fn gather(&self, submission: Submission) -> Result<Submitted, StoreError> {
         if self.inner.is_shut_down.load(Ordering::Acquire) {
             return Err(StoreError::ShuttingDown);
         }
@@ -461,10 +467,14 @@ impl Store for JournalStore {
         if partition.is_closed() || submission.incarnation.0 < partition.incarnation() {
             return Err(StoreError::Closed);
         }
-        match self.inner.writer.push(Request::Submit(partition, submission)) {
+        match self.inner.writer.leave(Request::Submit(partition, submission)) {
             Ok(()) => Ok(Submitted::Pending),
             Err(_) => Err(StoreError::ShuttingDown),
         }
+    }
+
+    fn begin(&self) {
+        self.inner.writer.wake();
     }
 
     fn submit_together(&self, submissions: Vec<Submission>) -> Result<Submitted, StoreError> {

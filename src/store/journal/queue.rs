@@ -52,6 +52,16 @@ impl<T> Queue<T> {
     /// # Errors
     /// The item, if the queue is closed.
     pub fn push(&self, item: T) -> Result<(), T> {
+        self.add(item, Gate::Open)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Adds an item without a wake-up: the taker takes it with the next one, or when [`Self::wake`] is called.
+    ///
+    /// # Errors
+    /// The item, if the queue is closed.
+    pub fn leave(&self, item: T) -> Result<(), T> {
         self.add(item, Gate::Open)
     }
 
@@ -60,7 +70,9 @@ impl<T> Queue<T> {
     /// # Errors
     /// The item, if the queue is closed already.
     pub fn push_last(&self, item: T) -> Result<(), T> {
-        self.add(item, Gate::Closed)
+        self.add(item, Gate::Closed)?;
+        self.wake();
+        Ok(())
     }
 
     fn add(&self, item: T, gate: Gate) -> Result<(), T> {
@@ -70,13 +82,17 @@ impl<T> Queue<T> {
         }
         state.items.push(item);
         state.gate = gate;
-        let is_asleep = state.taker == Taker::Asleep;
-        state.taker = Taker::Busy;
-        drop(state);
-        if is_asleep {
+        Ok(())
+    }
+
+    /// Wakes the taker if it sleeps although there is something for it.
+    pub fn wake(&self) {
+        let mut state = self.state();
+        if state.taker == Taker::Asleep && !state.items.is_empty() {
+            state.taker = Taker::Busy;
+            drop(state);
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// Waits until something is there and swaps it all into `items`, which must be empty.
@@ -89,5 +105,42 @@ impl<T> Queue<T> {
         }
         state.taker = Taker::Busy;
         std::mem::swap(&mut state.items, items);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_taken_with_the_next_or_after_a_wake_up() {
+        let queue = Arc::new(Queue::default());
+        let taker = queue.clone();
+        let (sender, taken) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let mut items = Vec::new();
+                taker.take(&mut items);
+                let _ = sender.send(items);
+            }
+        });
+        while queue.state().taker != Taker::Asleep {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.leave(1), Ok(()));
+        assert_eq!(queue.leave(2), Ok(()));
+        assert!(queue.state().taker == Taker::Asleep, "nobody woke it");
+        queue.wake();
+        assert_eq!(taken.recv(), Ok(vec![1, 2]));
+        while queue.state().taker != Taker::Asleep {
+            std::thread::yield_now();
+        }
+        assert_eq!(queue.leave(3), Ok(()));
+        assert_eq!(queue.push_last(4), Ok(()));
+        assert_eq!(taken.recv(), Ok(vec![3, 4]));
+        assert_eq!(queue.leave(5), Err(5));
+        thread.join().expect("it ends");
     }
 }

@@ -237,6 +237,7 @@ impl PartitionActor {
         let until = batch.next_offset();
         let inflight = Inflight {
             until,
+            base: batch.base_offset,
             batch: Some(batch.clone()),
             outcomes: Outcomes::AllStored,
             receipt: Receipt::nobody(self.part.clone()),

@@ -146,7 +146,7 @@ impl PartitionActor {
     /// Hands entries to the store; who waits for them is in the list already.
     pub(super) fn submit_schedules(&mut self, submission: crate::store::Submission) {
         let next = submission.batch.next_offset();
-        match self.shared.store.submit(submission) {
+        match self.shared.submit(submission) {
             Ok(submitted) => self.submitted_schedules(submitted, next),
             Err(error) => self.later.broken = Some(refusal(&error)),
         }

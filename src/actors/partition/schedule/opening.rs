@@ -1,6 +1,6 @@
 //! How a partition's schedule log is opened, and opened again: the entries that it keeps, replayed.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use actix::prelude::*;
 use callboard_core::schedule::{
@@ -118,7 +118,7 @@ impl PartitionActor {
             partition: self.part.id,
         };
         let incarnation = self.shared.next_incarnation();
-        let addr = ctx.address();
+        let addr = Arc::new(ctx.address());
         // Told on the partition's own thread, whatever the number of its log would say.
         let commits = self.shared.commit_sink(self.part.key, move |event| {
             Telling::Schedules(addr.clone(), event)
