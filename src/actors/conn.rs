@@ -409,6 +409,16 @@ impl Conn {
         self.stream.poll_write_ready(cx).map(drop)
     }
 
+    /// A read that did not fill its buffer has taken all there was, and what comes next is an event of its own: nobody
+    /// need ask again to be told that there is nothing. As tokio's own readers do where events are edges.
+    fn has_been_drained(&self) {
+        if cfg!(target_os = "linux") {
+            let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            // Its only effect is on what tokio remembers of the socket.
+            let _ = self.stream.try_io(tokio::io::Interest::READABLE, nothing);
+        }
+    }
+
     /// Reads what has come into `buffer`; 0 bytes is the end.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
@@ -417,7 +427,15 @@ impl Conn {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => match self.stream.try_read(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    outcome => return Poll::Ready(outcome),
+                    outcome => {
+                        if outcome
+                            .as_ref()
+                            .is_ok_and(|count| (1..buffer.len()).contains(count))
+                        {
+                            self.has_been_drained();
+                        }
+                        return Poll::Ready(outcome);
+                    }
                 },
             }
         }

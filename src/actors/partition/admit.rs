@@ -7,7 +7,6 @@ use std::{
 
 use callboard_core::{
     partition::{Admission, AdmitLimits, Outcome, Outcomes},
-    record::Batch,
     topic::WhenFull,
 };
 use callboard_protocol::{
@@ -306,7 +305,7 @@ impl PartitionActor {
     }
 
     /// Hands a batch to the store; `before` are others whose records are in it, before those of `inflight`.
-    pub(super) fn submit(&mut self, before: Vec<Inflight>, mut inflight: Inflight, ack: Ack) {
+    pub(super) fn submit(&mut self, mut before: Vec<Inflight>, mut inflight: Inflight, ack: Ack) {
         let Some(batch) = inflight.batch.clone() else {
             return;
         };
@@ -324,8 +323,9 @@ impl PartitionActor {
                 self.commit(until);
             }
             Ok(Submitted::Pending) => {
-                if ack == Ack::Accepted && inflight.outcomes == Outcomes::AllStored {
-                    self.answer_early(&mut inflight, &batch);
+                if ack == Ack::Accepted {
+                    let answered = before.iter_mut().chain([&mut inflight]);
+                    answered.for_each(answer_early);
                 }
                 self.inflight.extend(before);
                 self.inflight.push_back(inflight);
@@ -344,17 +344,6 @@ impl PartitionActor {
                     self.settle(refused.receipt, Settlement::Refused(refusal.clone()));
                 }
             }
-        }
-    }
-
-    /// The offsets are known, and what is true of them by now is memory.
-    fn answer_early(&self, inflight: &mut Inflight, batch: &Batch) {
-        let settlement = Settlement::AllStored {
-            base: batch.base_offset,
-            durability: "memory",
-        };
-        if let Some((hub, settled)) = inflight.receipt.answer_early(settlement) {
-            hub.do_send(Settle(vec![settled]));
         }
     }
 
@@ -381,6 +370,20 @@ impl PartitionActor {
             after: None,
         });
         self.commit(visible);
+    }
+}
+
+/// The offsets are known, and what is true of them by now is memory. Where not all are stored the answer waits.
+fn answer_early(inflight: &mut Inflight) {
+    if inflight.outcomes != Outcomes::AllStored {
+        return;
+    }
+    let settlement = Settlement::AllStored {
+        base: inflight.base,
+        durability: "memory",
+    };
+    if let Some((hub, settled)) = inflight.receipt.answer_early(settlement) {
+        hub.do_send(Settle(vec![settled]));
     }
 }
 

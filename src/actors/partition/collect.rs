@@ -2,16 +2,13 @@
 //!
 //! What one read of a publisher's socket brings is cut into a draft for each partition, and a flush covers the reads of
 //! several publishers: without this a partition of many would store many small batches, each with its memory, its entry
-//! in the journal and its place in the log. Nothing waits for it: a turn ends when the mailbox is empty.
+//! in the journal and its place in the log, and give each to every subscriber with a write of its own. Nothing waits for it: a turn ends when the mailbox is empty.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use callboard_core::{
-    partition::{Admission, Draft, Outcome, Outcomes},
-    topic::Durability,
-};
-use callboard_protocol::{Offset, client::Ack};
+use callboard_core::partition::{Admission, Draft, Outcome, Outcomes};
+use callboard_protocol::Offset;
 
 use super::{Inflight, PartitionActor};
 use crate::actors::append::{Append, Asked, Keep};
@@ -67,10 +64,9 @@ impl PartitionActor {
 
     fn may_collect(&self, append: &Append) -> bool {
         append.keep == Keep::Stored
-            && matches!(append.asked.ack, Ack::Durable | Ack::None)
+            && append.asked.until().is_none()
             && append.notices.is_empty()
             && append.draft.records.len() <= SMALL_BYTES
-            && self.topic.durability != Durability::Memory
             && self.admits_at_once()
     }
 
