@@ -410,7 +410,8 @@ impl Conn {
     }
 
     /// A read that did not fill its buffer has taken all there was, and what comes next is an event of its own: nobody
-    /// need ask again to be told that there is nothing. As tokio's own readers do where events are edges.
+    /// need ask again to be told that there is nothing. Sound only where the thread that reads is the one on which events
+    /// come in, as every worker's runtime has it: an event that came in between the read and this would be forgotten.
     fn has_been_drained(&self) {
         if cfg!(target_os = "linux") {
             let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());

@@ -17,6 +17,17 @@ thread_local! {
     static WAITING: RefCell<Vec<Arc<dyn Store>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Has the stores begin when it is dropped.
+struct Begin;
+
+impl Drop for Begin {
+    fn drop(&mut self) {
+        for store in WAITING.take() {
+            store.begin();
+        }
+    }
+}
+
 /// Has the store begin behind everything that is ready to run on this thread.
 pub fn begin_soon(store: &Arc<dyn Store>) {
     let is_first = WAITING.with_borrow_mut(|waiting| {
@@ -27,14 +38,14 @@ pub fn begin_soon(store: &Arc<dyn Store>) {
         waiting.len() == 1
     });
     if is_first {
-        actix::spawn(async {
+        // Also when the task is dropped before it ends, or nobody would begin on this thread any more.
+        let begin = Begin;
+        actix::spawn(async move {
             // Each lets the thread look at its sockets: publishers that were answered together send together.
             for _ in 0..LOOKS {
                 tokio::task::yield_now().await;
             }
-            for store in WAITING.take() {
-                store.begin();
-            }
+            drop(begin);
         });
     }
 }

@@ -243,14 +243,19 @@ impl GroupActor {
         };
         let answers = std::mem::take(&mut self.answers);
         let urgency = self.urgency(&answers);
-        if urgency == Urgency::Soon && !entries.is_empty() {
-            self.begin_later(ctx);
-        }
         match self.history.write(&entries, (durability, urgency), answers) {
             Ok(answers) => self.answer(answers),
             Err((error, answers)) => {
                 self.answers = answers;
                 return Err(error);
+            }
+        }
+        if self.history.has_waiting() {
+            match (urgency, entries.is_empty()) {
+                (Urgency::Soon, false) => self.begin_later(ctx),
+                // What is awaited may rest on what lies from an earlier turn.
+                (Urgency::Now, true) => self.shared.store.begin(),
+                (Urgency::Soon, true) | (Urgency::Now, false) => {}
             }
         }
         if self.history.wants_snapshot() {

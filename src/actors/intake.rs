@@ -347,8 +347,10 @@ impl Intake {
     /// much too large stays in memory for as long as its records do.
     fn learn_share(&mut self) {
         let records: usize = self.open.iter().map(Open::record_bytes).sum();
-        if self.frame_bytes > 0 && records > 0 {
-            let seen = (records * 256 / self.frame_bytes).min(256);
+        // Once a read: what of it comes after this is not seen with all of its frames.
+        let frame_bytes = std::mem::take(&mut self.frame_bytes);
+        if frame_bytes > 0 && records > 0 {
+            let seen = (records * 256 / frame_bytes).min(256);
             self.record_share = (seen + seen / 16 + 1).max(self.record_share - self.record_share / 16);
         }
     }

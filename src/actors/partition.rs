@@ -124,7 +124,7 @@ struct Watcher {
 struct Inflight {
     /// Settled when everything before this is committed.
     until: Offset,
-    /// The first record's, if all are stored.
+    /// The first record's offset, if all are stored.
     base: Offset,
     /// Goes out when it is settled; what several are in is the last one's.
     batch: Option<Arc<Batch>>,

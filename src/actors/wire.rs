@@ -227,10 +227,15 @@ pub fn encode_batches(
     now: Timestamp,
     count_max: u64,
 ) -> Encoded {
-    let guess: usize = batches
-        .iter()
-        .map(|b| b.records.len() + b.count as usize * MESSAGE_OVERHEAD_BYTES)
-        .sum();
+    let (mut guess, mut all) = (0, 0);
+    for batch in batches {
+        guess += batch.records.len() + batch.count as usize * MESSAGE_OVERHEAD_BYTES;
+        all += u64::from(batch.count);
+    }
+    if count_max < all {
+        // As if all were of the same length.
+        guess = (guess as u64 * count_max / all) as usize;
+    }
     let mut frames = FrameBuffer::new(format, guess);
     let mut count = 0;
     let mut next_offset = batches.first().map_or(Offset::ZERO, |batch| batch.base_offset);

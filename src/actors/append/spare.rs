@@ -16,11 +16,11 @@ thread_local! {
 
 /// Room for about `count` replies.
 pub fn room_for(count: usize) -> Vec<Reply> {
-    let spare = SPARES.with_borrow_mut(Vec::pop);
-    match spare {
-        Some(spare) if count <= REPLIES_MAX => spare,
-        _ => Vec::with_capacity(count),
+    if count > REPLIES_MAX {
+        return Vec::with_capacity(count);
     }
+    let spare = SPARES.with_borrow_mut(Vec::pop);
+    spare.unwrap_or_else(|| Vec::with_capacity(count))
 }
 
 /// Takes replies that were given.

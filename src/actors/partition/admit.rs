@@ -349,6 +349,7 @@ impl PartitionActor {
 
     /// Nothing to store: refusals are answered now, repeats when what they repeat is durable.
     pub(super) fn without_batch(&mut self, outcomes: Outcomes, receipt: Receipt) {
+        debug_assert_ne!(outcomes, Outcomes::AllStored, "only a batch is stored");
         let visible = self.visible();
         let until = match &outcomes {
             Outcomes::AllStored => visible,
@@ -363,7 +364,7 @@ impl PartitionActor {
         };
         self.inflight.push_back(Inflight {
             until,
-            base: visible,
+            base: Offset::ZERO,
             batch: None,
             outcomes,
             receipt,

@@ -2,12 +2,16 @@
 //!
 //! What one read of a publisher's socket brings is cut into a draft for each partition, and a flush covers the reads of
 //! several publishers: without this a partition of many would store many small batches, each with its memory, its entry
-//! in the journal and its place in the log, and give each to every subscriber with a write of its own. Nothing waits for it: a turn ends when the mailbox is empty.
+//! in the journal and its place in the log, and give each to every subscriber with a write of its own. A turn ends when
+//! the mailbox is empty or enough was collected, so nothing waits that was not going to wait for those before it.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use callboard_core::partition::{Admission, Draft, Outcome, Outcomes};
+use callboard_core::{
+    partition::{Admission, Draft, Outcome, Outcomes},
+    record::RecordParts,
+};
 use callboard_protocol::Offset;
 
 use super::{Inflight, PartitionActor};
@@ -15,16 +19,20 @@ use crate::actors::append::{Append, Asked, Keep};
 
 /// An append of more bytes is stored as it is.
 const SMALL_BYTES: usize = 16 << 10;
-/// No more is put together.
-const TOGETHER_BYTES_MAX: usize = 256 << 10;
-/// A partition keeps memory for so many appends from turn to turn.
-const KEPT_MAX: usize = 16;
+/// No more bytes are put together: who reads a few records at a time must not pass over many …
+const TOGETHER_BYTES_MAX: usize = 64 << 10;
+/// … and no more appends.
+const TOGETHER_MAX: usize = 64;
 
 /// What came in this turn and has no offsets yet: all of it asked for the same.
 #[derive(Default)]
 pub(super) struct Collected {
     appends: Vec<Append>,
     bytes: usize,
+    /// Of the records that came first.
+    expires: bool,
+    /// [`EndTurn`] is on its way.
+    ends: bool,
 }
 
 /// The mailbox is empty.
@@ -36,6 +44,7 @@ impl Handler<EndTurn> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, _: EndTurn, ctx: &mut Self::Context) {
+        self.collected.ends = false;
         self.admit_collected();
         self.settled_down(ctx);
     }
@@ -49,15 +58,14 @@ impl PartitionActor {
             return self.append(append);
         }
         let bytes = append.draft.records.len();
-        let fits = |asked: Asked, with: usize| asked == append.asked && with + bytes <= TOGETHER_BYTES_MAX;
-        match self.collected.appends.first() {
-            Some(first) if fits(first.asked, self.collected.bytes) => {}
-            Some(_) => {
-                // The end of the turn is on its way.
-                self.admit_collected();
-            }
-            None => ctx.notify(EndTurn),
+        let expires = expires(&append);
+        if !self.collected.takes((append.asked, expires), bytes) {
+            self.admit_collected();
         }
+        if !std::mem::replace(&mut self.collected.ends, true) {
+            ctx.notify(EndTurn);
+        }
+        self.collected.expires = expires;
         self.collected.bytes += bytes;
         self.collected.appends.push(append);
     }
@@ -77,16 +85,15 @@ impl PartitionActor {
 
     /// Gives what was collected its offsets, before anything that came behind it.
     pub(super) fn admit_collected(&mut self) {
-        let Collected { mut appends, bytes } = std::mem::take(&mut self.collected);
+        let mut appends = std::mem::take(&mut self.collected.appends);
+        let bytes = std::mem::take(&mut self.collected.bytes);
         if appends.len() > 1 && self.admits_at_once() {
             self.admit_together(&mut appends, bytes);
         }
         for append in appends.drain(..) {
             self.append(append);
         }
-        if appends.capacity() <= KEPT_MAX {
-            self.collected.appends = appends;
-        }
+        self.collected.appends = appends;
     }
 
     fn admit_together(&mut self, appends: &mut Vec<Append>, bytes: usize) {
@@ -105,11 +112,11 @@ impl PartitionActor {
         }
         let Admission { batch, outcomes } = self.admit_draft(draft);
         let batch = batch.map(Arc::new);
-        let mut outcomes = Parts::of(outcomes);
-        let mut base = batch.as_ref().map_or(Offset::ZERO, |batch| batch.base_offset);
+        let first = batch.as_ref().map_or(Offset::ZERO, |batch| batch.base_offset);
+        let mut parts = Parts::of(outcomes, first);
         let mut inflight = Vec::with_capacity(receipts.len());
         for (count, receipt) in receipts {
-            let outcomes = outcomes.next(count);
+            let (base, outcomes) = parts.next(count);
             let Some(batch) = &batch else {
                 self.without_batch(outcomes, receipt);
                 continue;
@@ -122,7 +129,6 @@ impl PartitionActor {
                 receipt,
                 after: None,
             });
-            base = base.plus(count as u64);
         }
         if let Some(mut last) = inflight.pop() {
             last.batch = batch;
@@ -131,25 +137,60 @@ impl PartitionActor {
     }
 }
 
+impl Collected {
+    /// Whether so many more bytes that asked for the same, and expire or do not, may come in as well.
+    fn takes(&self, (asked, expires): (Asked, bool), bytes: usize) -> bool {
+        match self.appends.first() {
+            None => true,
+            Some(first) => {
+                first.asked == asked
+                    && self.expires == expires
+                    && self.bytes + bytes <= TOGETHER_BYTES_MAX
+                    && self.appends.len() < TOGETHER_MAX
+            }
+        }
+    }
+}
+
+/// Whether its records have a time to live, as far as the first one says it: a batch gives its memory and its disk back
+/// when all of it has expired.
+fn expires(append: &Append) -> bool {
+    RecordParts::decode(&append.draft.records).is_ok_and(|(first, _)| first.ttl_ms.is_some())
+}
+
 /// The outcomes of several appends, one after another.
 enum Parts {
-    AllStored,
+    /// The next one's first offset.
+    AllStored(Offset),
     Each(std::vec::IntoIter<Outcome>),
 }
 
 impl Parts {
-    fn of(outcomes: Outcomes) -> Self {
+    fn of(outcomes: Outcomes, first: Offset) -> Self {
         match outcomes {
-            Outcomes::AllStored => Self::AllStored,
+            Outcomes::AllStored => Self::AllStored(first),
             Outcomes::Each(outcomes) => Self::Each(outcomes.into_iter()),
         }
     }
 
-    /// Those of the next append, of so many records.
-    fn next(&mut self, count: usize) -> Outcomes {
+    /// Those of the next append, of so many records, and its first record's offset if all are stored. What became of
+    /// the others does not show in them.
+    fn next(&mut self, count: usize) -> (Offset, Outcomes) {
         match self {
-            Self::AllStored => Outcomes::AllStored,
-            Self::Each(outcomes) => Outcomes::Each(outcomes.by_ref().take(count).collect()),
+            Self::AllStored(first) => {
+                let base = *first;
+                *first = base.plus(count as u64);
+                (base, Outcomes::AllStored)
+            }
+            Self::Each(outcomes) => {
+                let own: Vec<Outcome> = outcomes.by_ref().take(count).collect();
+                let is_stored = |outcome: &Outcome| matches!(outcome, Outcome::Stored(_));
+                match own.first() {
+                    // One after another, because what is stored of a batch is.
+                    Some(Outcome::Stored(base)) if own.iter().all(is_stored) => (*base, Outcomes::AllStored),
+                    _ => (Offset::ZERO, Outcomes::Each(own)),
+                }
+            }
         }
     }
 }

@@ -2,12 +2,23 @@
 
 use std::sync::Arc;
 
-use callboard_protocol::{Offset, PartitionId, client::NewRecord, server::RecordResult};
+use callboard_protocol::{
+    Offset, PartitionId,
+    client::{Ack, NewRecord},
+    server::RecordResult,
+};
 use serde_json::{Value, json};
 
 use super::{Running, sessions::create, waits::Talker};
 use crate::{
-    actors::{append::Asked, directory::PartitionRef, gateway, partition::Stall},
+    actors::{
+        append::{Asked, Origin, Reply, Settlement, Slot},
+        directory::PartitionRef,
+        gateway,
+        intake::{Intake, Open, Placing},
+        partition::Stall,
+        push::AllowPrivate,
+    },
     store::journal::{JournalOptions, JournalStore},
 };
 
@@ -42,6 +53,15 @@ async fn at_once(
     part: &PartitionRef,
     lists: Vec<Vec<NewRecord<'static>>>,
 ) -> Vec<Vec<RecordResult>> {
+    at_once_asking(broker, part, lists, Asked::DURABLE).await
+}
+
+async fn at_once_asking(
+    broker: &Running,
+    part: &PartitionRef,
+    lists: Vec<Vec<NewRecord<'static>>>,
+    asked: Asked,
+) -> Vec<Vec<RecordResult>> {
     let go = stall(part).await;
     let mut running = Vec::new();
     for list in lists {
@@ -49,9 +69,7 @@ async fn at_once(
         running.push(actix_rt::spawn(async move {
             let topic = shared.directory.get("jobs").unwrap();
             let records = list.into_iter().map(Ok).collect();
-            gateway::publish(&shared, &topic, records, Asked::DURABLE)
-                .await
-                .unwrap()
+            gateway::publish(&shared, &topic, records, asked).await.unwrap()
         }));
         // It sends what it has before the next one does.
         tokio::task::yield_now().await;
@@ -70,6 +88,13 @@ fn offsets(results: &[RecordResult]) -> Vec<(u64, bool)> {
         other => panic!("{other:?}"),
     };
     results.iter().map(offset).collect()
+}
+
+fn durability(results: &[RecordResult]) -> &'static str {
+    match &results[0] {
+        RecordResult::Stored(_, stored) => stored.durability,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn counts(part: &PartitionRef) -> Vec<u32> {
@@ -97,6 +122,88 @@ async fn appends_that_came_together_are_one_batch_and_answered_one_by_one() {
     assert_eq!(offsets(&results[0]), [(0, true)]);
     assert_eq!(offsets(&results[1]), [(1, true)]);
     assert_eq!(counts(&part), [4]);
+}
+
+#[actix_rt::test]
+async fn repeat_of_one_leaves_the_early_answers_of_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, part) = durable(&directory, json!({"dedup_window_ms": 60_000})).await;
+    let accepted = Asked {
+        ack: Ack::Accepted,
+        timeout_ms: None,
+    };
+    let lists = || {
+        vec![
+            vec![record(None, 1)],
+            vec![record(Some("a"), 1)],
+            vec![record(None, 1)],
+        ]
+    };
+    at_once_asking(&broker, &part, lists(), accepted).await;
+    let results = at_once_asking(&broker, &part, lists(), accepted).await;
+    assert_eq!(offsets(&results[0]), [(3, false)]);
+    assert_eq!(offsets(&results[1]), [(1, true)]);
+    assert_eq!(offsets(&results[2]), [(4, false)]);
+    assert_eq!(durability(&results[0]), "memory");
+    assert_eq!(durability(&results[2]), "memory");
+}
+
+#[actix_rt::test]
+async fn records_that_expire_are_not_put_together_with_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, part) = durable(&directory, json!({})).await;
+    let short = || NewRecord {
+        ttl_ms: Some(60_000),
+        ..record(None, 1)
+    };
+    let lists = vec![
+        vec![short()],
+        vec![short()],
+        vec![record(None, 1)],
+        vec![record(None, 1)],
+    ];
+    at_once(&broker, &part, lists).await;
+    assert_eq!(counts(&part), [2, 2]);
+}
+
+#[actix_rt::test]
+async fn no_more_are_put_together_than_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let (broker, part) = durable(&directory, json!({})).await;
+    past_the_mailbox(&broker, &part, (100, 1)).await;
+    assert_eq!(counts(&part), [64, 36]);
+    past_the_mailbox(&broker, &part, (10, 15_000)).await;
+    assert_eq!(counts(&part)[2..], [4, 4, 2]);
+}
+
+/// Has so many appends of one record in the mailbox at once, more than sessions may.
+async fn past_the_mailbox(broker: &Running, part: &PartitionRef, (count, bytes): (usize, usize)) {
+    let go = stall(part).await;
+    let topic = broker.shared.directory.get("jobs").unwrap();
+    let (caller, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let mut intake = Intake::of_caller(AllowPrivate::Yes);
+    for _ in 0..count {
+        let reply = Reply {
+            id: None,
+            slot: Slot::Alone,
+            silent: false,
+        };
+        let mut placing = Placing::new(topic.clone());
+        let added = intake.add(&mut placing, &record(None, bytes), Asked::DURABLE, reply);
+        assert!(added.is_ok());
+        for open in intake.take() {
+            let Open::Draft(draft) = open else {
+                panic!("it has one route")
+            };
+            let (part, append) = draft.into_append(Origin::Caller(caller.clone()));
+            part.addr().unwrap().do_send(append);
+        }
+    }
+    go.send(()).unwrap();
+    for _ in 0..count {
+        let answered = answers.recv().await.unwrap();
+        assert!(matches!(answered.settlement, Settlement::AllStored { .. }));
+    }
 }
 
 #[actix_rt::test]
@@ -135,27 +242,38 @@ async fn large_appends_are_batches_of_their_own_in_their_order() {
 #[actix_rt::test]
 async fn what_is_routed_behind_comes_behind() {
     let directory = tempfile::tempdir().unwrap();
-    let (broker, part) = durable(&directory, json!({})).await;
-    create(&broker, "other", json!({})).await;
+    let (broker, _) = durable(&directory, json!({})).await;
     let mut client = Talker::connect(&broker).await;
     client
-        .ask(json!({"type": "declare", "id": 1, "exchange": "both", "kind": "fanout"}))
+        .ask(json!({"type": "declare", "id": 1, "exchange": "all", "kind": "fanout"}))
         .await;
-    for topic in ["jobs", "other"] {
+    // Of several topics some are on the session's own thread, where all of it is in the mailbox at once.
+    let topics = ["a", "b", "c", "d"];
+    for topic in topics {
+        create(&broker, topic, json!({})).await;
         client
-            .ask(json!({"type": "bind", "id": 2, "exchange": "both", "topic": topic, "routing_key": ""}))
+            .ask(json!({"type": "bind", "id": 2, "exchange": "all", "topic": topic, "routing_key": ""}))
             .await;
     }
-    let go = stall(&part).await;
-    let plain = |id: u64| json!({"type": "publish", "id": id, "topic": "jobs", "payload": id});
-    let routed =
-        |id: u64| json!({"type": "publish", "id": id, "exchange": "both", "routing_key": "k", "payload": id});
-    for frame in [plain(3), plain(4), routed(5), plain(6)] {
-        client.say(frame).await;
+    for round in 0..20 {
+        let first = 4 * round;
+        let plain = |id: u64, topic| json!({"type": "publish", "id": id, "topic": topic, "payload": id});
+        let routed = json!({"type": "publish", "id": 9, "exchange": "all", "routing_key": "k", "payload": 9});
+        let before = topics.map(|topic| format!("{}\n{}\n", plain(3, topic), plain(4, topic)));
+        let behind = topics.map(|topic| format!("\n{}", plain(6, topic)));
+        client
+            .say_text(format!("{}{routed}{}", before.concat(), behind.concat()))
+            .await;
+        for (id, offset) in [(3, first), (4, first + 1), (6, first + 3)] {
+            for _ in topics {
+                assert_eq!(client.answer(id).await["offset"], offset);
+            }
+        }
+        let routes = client.answer(9).await["routes"].clone();
+        let routes = routes.as_array().unwrap();
+        assert!(
+            routes.iter().all(|route| route["offset"] == first + 2),
+            "{routes:?}"
+        );
     }
-    go.send(()).unwrap();
-    for (id, offset) in [(3, 0), (4, 1), (6, 3)] {
-        assert_eq!(client.answer(id).await["offset"], offset);
-    }
-    assert_eq!(client.answer(5).await["routes"][0]["offset"], 2);
 }

@@ -10,11 +10,14 @@ use super::{
     sessions::create,
     waits::{Talker, until},
 };
-use crate::actors::{
-    broker::PanicTopic,
-    group::handle::GroupRef,
-    hub::{Census, TakeCensus},
-    partition::InjectPanic,
+use crate::{
+    actors::{
+        broker::PanicTopic,
+        group::handle::GroupRef,
+        hub::{Census, TakeCensus},
+        partition::InjectPanic,
+    },
+    store::journal::{JournalOptions, JournalStore},
 };
 
 pub fn group(broker: &Running, topic: &str, name: &str) -> Arc<GroupRef> {
@@ -39,6 +42,35 @@ pub async fn next_of(talker: &mut Talker, frame_type: &str) -> Value {
         if frame["type"] == frame_type {
             return frame;
         }
+    }
+}
+
+async fn census(broker: &Running) -> Census {
+    let mut all = Census::default();
+    for worker in broker.shared.workers().iter() {
+        all = all.and(worker.hub.send(TakeCensus).await.unwrap());
+    }
+    all
+}
+
+#[actix_rt::test]
+async fn commit_that_nobody_waits_for_is_kept_without_other_traffic() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = JournalStore::open(directory.path(), JournalOptions::default()).unwrap();
+    let broker = Running::start_durable(Arc::new(store)).await;
+    create(&broker, "jobs", json!({})).await;
+    let mut member = Talker::connect(&broker).await;
+    member.ask(join(1, "partitioned")).await;
+    next_of(&mut member, "assigned").await;
+    let mut publisher = Talker::connect(&broker).await;
+    publish(&mut publisher, 0..1).await;
+    next_of(&mut member, "message").await;
+    let commit = json!({"type": "commit", "topic": "jobs", "group": "crew", "offsets": {"0": 1}});
+    member.say(commit).await;
+    // Behind the commit, which is in flight until the group's log has it.
+    member.ask(json!({"type": "ping", "id": 2})).await;
+    while census(&broker).await.in_flight_bytes > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
 
@@ -195,16 +227,8 @@ async fn sessions_that_end_leave_nothing_of_their_groups_behind() {
             assert_eq!(member.ask(leave).await["type"], "ok");
         }
     }
-    let workers = broker.shared.workers();
-    let census = async || {
-        let mut all = Census::default();
-        for worker in workers.iter() {
-            all = all.and(worker.hub.send(TakeCensus).await.unwrap());
-        }
-        all
-    };
     let empty = Census::default();
-    while census().await != empty {
+    while census(&broker).await != empty {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     until(|| group(&broker, "jobs", "crew").addr().is_some()).await;

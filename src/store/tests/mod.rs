@@ -5,6 +5,7 @@ mod damage;
 mod engines;
 mod expiry;
 mod faults;
+mod gathered;
 mod harness;
 mod layout;
 mod life;
